@@ -1,0 +1,14 @@
+"""KernelDNA, dynamic convolution by sharing kernels, for OpenMMLab."""
+from .conv import KernelDNAConv2d
+from .config import find_mmseg_configs
+from .linking import Link, link_kernels, sharing_table
+from .options import SharingOptions
+from .registry import MODELS
+from .version import __version__
+
+find_mmseg_configs()
+
+__all__ = [
+    'KernelDNAConv2d', 'Link', 'MODELS', 'SharingOptions', '__version__',
+    'link_kernels', 'sharing_table'
+]

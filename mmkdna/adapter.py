@@ -1,0 +1,157 @@
+"""What a child has instead of a kernel: static modulation and a gate."""
+import torch
+from mmcv.cnn import build_norm_layer
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+
+
+class ChannelGate(nn.Module):
+    """One factor in (0, 1) per image and input channel.
+
+    ``sigmoid(fc2(relu(norm(fc1(mean over H and W of x)))))``, from
+    arXiv 2503.23379.
+
+    Between ``fc1`` and ``fc2`` the norm sees one value per channel and image.
+    A batch norm in train mode has no statistics of a single image, so with
+    one image per device (or none, in a head without proposals) it normalises
+    with its running statistics and leaves them as they are, which is also
+    what it does at inference. A ``SyncBN`` over several devices has enough
+    values and keeps its batch statistics.
+
+    Args:
+        channels (int): Channels of the input, ``C``.
+        reduced_channels (int): Channels between the two linear layers.
+        norm_cfg (dict, optional): Config of the norm between them.
+    """
+
+    def __init__(self, channels, reduced_channels, norm_cfg):
+        super().__init__()
+        self.fc1 = nn.Linear(channels, reduced_channels, bias=False)
+        self.norm = nn.Identity() if norm_cfg is None else build_norm_layer(
+            norm_cfg, reduced_channels)[1]
+        self.fc2 = nn.Linear(reduced_channels, channels)
+
+    def forward(self, x):
+        """
+        Args:
+            x (Tensor): Input of the convolution, shape (N, C, H, W).
+
+        Returns:
+            Tensor: The gate, shape (N, C, 1, 1).
+        """
+        squeezed = self.fc1(x.mean((2, 3)))[:, :, None, None]
+        squeezed = F.relu(self._normalize(squeezed)).flatten(1)
+        return torch.sigmoid(self.fc2(squeezed))[:, :, None, None]
+
+    def _normalize(self, squeezed):
+        norm = self.norm
+        if (isinstance(norm, _BatchNorm) and norm.training
+                and squeezed.shape[0] < 2 and not _spans_devices(norm)):
+            return F.batch_norm(
+                squeezed,
+                norm.running_mean,
+                norm.running_var,
+                norm.weight,
+                norm.bias,
+                eps=norm.eps)
+        return norm(squeezed)
+
+
+def _spans_devices(norm):
+    """Whether a norm gathers its statistics from more than one process."""
+    return (isinstance(norm, SyncBatchNorm)
+            and torch.distributed.is_available()
+            and torch.distributed.is_initialized()
+            and torch.distributed.get_world_size(norm.process_group) > 1)
+
+
+class Adapter(nn.Module):
+    """Derives the kernel of one child from its parent's, and gates its input.
+
+    Args:
+        weight_shape (Sequence[int]): Shape of the kernel,
+            (C_out, C_in / groups, kH, kW).
+        in_channels (int): Channels of the child's input, ``C_in``.
+        options (SharingOptions): ``rd_ratio``, ``modulation`` and
+            ``norm_cfg`` count here.
+
+    Attributes:
+        filter (nn.Parameter | None): Static factor per filter, less 1,
+            shape (C_out, 1, 1, 1). Starts at 0.
+        spatial (nn.Parameter | None): Static factor per kernel position,
+            less 1, shape (1, 1, kH, kW). Starts at 0. A 1x1 kernel has none.
+        gate (ChannelGate | None): The dynamic factor per input channel.
+
+    Raises:
+        ValueError: If ``rd_ratio`` leaves the gate no channel.
+    """
+
+    def __init__(self, weight_shape, in_channels, options):
+        super().__init__()
+        out_channels, _, *kernel_size = weight_shape
+        self.filter = self.spatial = self.gate = None
+        if 'filter' in options.modulation:
+            self.filter = nn.Parameter(torch.zeros(out_channels, 1, 1, 1))
+        if 'spatial' in options.modulation and max(kernel_size) > 1:
+            self.spatial = nn.Parameter(torch.zeros(1, 1, *kernel_size))
+        if 'channel' in options.modulation:
+            self.gate = ChannelGate(
+                in_channels,
+                reduced_channels(in_channels, out_channels, options.rd_ratio),
+                options.norm_cfg)
+
+    def derive(self, weight):
+        """The child's kernel.
+
+        Args:
+            weight (Tensor): The parent's kernel,
+                shape (C_out, C_in / groups, kH, kW).
+
+        Returns:
+            Tensor: ``weight * (1 + filter) * (1 + spatial)``, of that shape.
+        """
+        # The two small factors first, so that the kernel is read only once.
+        factors = [
+            1 + factor for factor in (self.filter, self.spatial)
+            if factor is not None
+        ]
+        if len(factors) == 2:
+            factors = [factors[0] * factors[1]]
+        return weight * factors[0] if factors else weight
+
+    def modulate(self, x):
+        """The child's input.
+
+        Args:
+            x (Tensor): Shape (N, C_in, H, W).
+
+        Returns:
+            Tensor: ``x`` times the gate, of that shape.
+        """
+        return x if self.gate is None else x * self.gate(x)
+
+
+def reduced_channels(in_channels, out_channels, rd_ratio):
+    """Channels between the two linear layers of a gate.
+
+    Args:
+        in_channels (int): Input channels of the convolution.
+        out_channels (int): Output channels of the convolution.
+        rd_ratio (float): Reduction ratio.
+
+    Returns:
+        int: ``int(min(in_channels, out_channels) * rd_ratio)``.
+
+    Raises:
+        ValueError: If that is less than 1.
+    """
+    fewest = min(in_channels, out_channels)
+    reduced = int(fewest * rd_ratio)
+    if reduced < 1:
+        raise ValueError(
+            f'KernelDNA: rd_ratio={rd_ratio} is given, but a gate over '
+            f'{in_channels} input and {out_channels} output channels keeps a '
+            f'channel only from rd_ratio={1 / fewest:.4g} on: raise rd_ratio, '
+            f'or leave out narrow convolutions with min_channels')
+    return reduced

@@ -1,0 +1,38 @@
+"""The paper's networks, by one name in each host library."""
+from importlib import import_module
+from importlib.util import find_spec
+
+BACKBONES = ('KernelDNAResNet', 'KernelDNAMobileNetV2')
+HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+
+
+def register_backbones(cfg, scope):
+    """Register a host library's KernelDNA backbones once a config asks.
+
+    They derive from that library's own classes, which takes seconds to
+    import; so only the library that is in use is.
+
+    Args:
+        cfg (dict): Config of the module about to be built.
+        scope (str): Scope in which its type is looked up, unless the type has
+            a prefix.
+
+    Raises:
+        KeyError: If the config names one of :data:`BACKBONES` in a scope
+            that has no such library, or the library is not installed.
+    """
+    name = cfg.get('type')
+    if not isinstance(name, str):
+        return
+    prefix, _, name = name.rpartition('.')
+    if name not in BACKBONES:
+        return
+    scope = prefix or scope
+    if scope not in HOSTS or find_spec(scope) is None:
+        hosts = [host for host in HOSTS if find_spec(host) is not None]
+        raise KeyError(
+            f'{name} is asked for in the scope {scope!r}, but it is built '
+            f'over the class of one of {HOSTS}, of which {hosts} are '
+            'installed: set default_scope, or write '
+            f'type=\'{(hosts or HOSTS)[0]}.{name}\'')
+    import_module(f'mmkdna.backbones.{scope}')

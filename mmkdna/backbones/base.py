@@ -1,0 +1,44 @@
+"""What the backbones of all host libraries have in common."""
+
+
+def check_sharing_stages(stages, choices):
+    """Check which stages shall share.
+
+    Args:
+        stages (Sequence[int]): Numbers of stages, as in ``layer3``.
+        choices (Sequence[int]): The stages there are.
+
+    Returns:
+        tuple[int]: ``stages``.
+
+    Raises:
+        ValueError: If there is no such stage.
+    """
+    stages = tuple(stages)
+    if not set(stages) <= set(choices):
+        raise ValueError(f'sharing_stages={stages} is given, a choice of '
+                         f'{tuple(choices)} is expected, or () for the plain '
+                         'network of the same topology')
+    return stages
+
+
+def sharing_conv_cfg(conv_cfg, **defaults):
+    """The conv_cfg of the stages that share.
+
+    Args:
+        conv_cfg (dict): What the user gave, of type 'KernelDNA'.
+        **defaults: The network's own options; those of the user come first.
+
+    Returns:
+        dict: Both together.
+
+    Raises:
+        ValueError: If the type is another one.
+    """
+    if not conv_cfg or conv_cfg.get('type') not in ('KernelDNA',
+                                                    'mmkdna.KernelDNA'):
+        raise ValueError(
+            f'conv_cfg={conv_cfg} is given, dict(type=\'KernelDNA\', ...) is '
+            'expected: it sets the options of the stages that share; without '
+            'sharing, sharing_stages=() is the plain network')
+    return dict(defaults, **conv_cfg)

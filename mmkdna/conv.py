@@ -1,0 +1,184 @@
+"""The conv type ``KernelDNA``."""
+import warnings
+
+from mmengine.registry import MODELS
+from torch import nn
+
+from .adapter import Adapter
+from .options import SharingOptions
+
+
+@MODELS.register_module('KernelDNA')
+class KernelDNAConv2d(nn.Conv2d):
+    r"""A convolution that may derive its kernel from another one.
+
+    It is built as a plain ``nn.Conv2d``. Linking (:func:`mmkdna.link_kernels`,
+    which a model built through an OpenMMLab registry has behind it) then makes
+    it one of three:
+
+    - 'plain': an ``nn.Conv2d`` in every respect;
+    - 'parent': the same, but its kernel serves children as well;
+    - 'child': it owns no kernel. With the parent's kernel :math:`W`, the
+      static factors :math:`f` and :math:`s` and the gate :math:`g`,
+
+      .. math:: y = \text{conv}(x \cdot g(x), W (1 + f)(1 + s)) + b
+
+    The kernel of a child is the same for all images, so the convolution costs
+    what a plain one does. Source: arXiv 2503.23379.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        kernel_size (int | tuple): Size of the kernel.
+        stride (int | tuple): Stride. Defaults to 1.
+        padding (int | tuple | str): Padding of the input. Defaults to 0.
+        dilation (int | tuple): Dilation of the kernel. Defaults to 1.
+        groups (int): Groups of channels. Defaults to 1.
+        bias (bool): Whether there is a bias; a child has its own. Defaults
+            to True.
+        padding_mode (str): As in ``nn.Conv2d``. Defaults to 'zeros'.
+        device (torch.device, optional): Defaults to None.
+        dtype (torch.dtype, optional): Defaults to None.
+        **options: See :class:`mmkdna.options.SharingOptions`.
+
+    Attributes:
+        options (SharingOptions): The options.
+        role (str): 'plain', 'parent' or 'child'.
+        parent (KernelDNAConv2d | None): A child's parent.
+        parent_name (str | None): Its name in the backbone, neck or head.
+        linked (bool): Whether linking has seen this convolution.
+
+    Raises:
+        TypeError: If there is no such option.
+        ValueError: If an option has a value that cannot work.
+    """
+
+    # Set by every new convolution, cleared by the warning: a model built by
+    # hand and not linked warns once, not once per layer and step.
+    _warn_unlinked = False
+
+    def __init__(self,
+                 in_channels,
+                 out_channels,
+                 kernel_size,
+                 stride=1,
+                 padding=0,
+                 dilation=1,
+                 groups=1,
+                 bias=True,
+                 padding_mode='zeros',
+                 device=None,
+                 dtype=None,
+                 **options):
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype)
+        self.options = SharingOptions.parse(options)
+        self.linked = False
+        self.num_children = 0
+        self.parent_name = None
+        # In a tuple, the parent is no submodule: it appears once in the state
+        # dict, and deepcopy and pickle still follow it.
+        self._parent = ()
+        KernelDNAConv2d._warn_unlinked = True
+
+    @property
+    def parent(self):
+        """KernelDNAConv2d | None: The parent of a child."""
+        return self._parent[0] if self._parent else None
+
+    @property
+    def role(self):
+        """str: 'plain', 'parent' or 'child'."""
+        if self._parent:
+            return 'child'
+        return 'parent' if self.num_children else 'plain'
+
+    @property
+    def weight_shape(self):
+        """tuple[int]: Shape of the kernel, owned or derived."""
+        return (self.out_channels, self.in_channels // self.groups,
+                *self.kernel_size)
+
+    def kernel(self):
+        """The kernel this convolution computes with.
+
+        Returns:
+            Tensor: Shape (C_out, C_in / groups, kH, kW). A child's is derived
+            from its parent's anew at each call.
+        """
+        if self._parent:
+            return self.adapter.derive(self._parent[0].weight)
+        return self.weight
+
+    def derive_from(self, parent, parent_name):
+        """Become a child: drop the kernel, get an adapter.
+
+        Args:
+            parent (KernelDNAConv2d): A plain convolution or a parent.
+            parent_name (str): Its name in the backbone, neck or head.
+
+        Raises:
+            ValueError: If the two do not fit, or ``rd_ratio`` leaves the gate
+                no channel.
+        """
+        if (self.role != 'plain' or parent.role == 'child' or parent is self
+                or parent.weight_shape != self.weight_shape
+                or parent.groups != self.groups):
+            raise ValueError(
+                f'KernelDNA: {self} cannot derive its kernel from '
+                f'{parent_name}, {parent}: a plain convolution and a plain or '
+                'parent convolution of the same kernel shape are expected')
+        adapter = Adapter(self.weight_shape, self.in_channels, self.options)
+        # A frozen stage stays frozen, a stage in eval mode stays in it.
+        adapter.to(self.weight).requires_grad_(self.weight.requires_grad)
+        self.adapter = adapter.train(self.training)
+        del self.weight
+        self._parent = (parent, )
+        self.parent_name = parent_name
+        parent.num_children += 1
+
+    def forward(self, x):
+        """
+        Args:
+            x (Tensor): Shape (N, C_in, H, W).
+
+        Returns:
+            Tensor: Shape (N, C_out, H', W').
+        """
+        if not self._parent:
+            if not self.linked and KernelDNAConv2d._warn_unlinked:
+                KernelDNAConv2d._warn_unlinked = False
+                warnings.warn(
+                    'KernelDNA convolutions run as plain ones, since nothing '
+                    'linked them: call mmkdna.link_kernels(model) on a model '
+                    'built by hand, and import mmkdna (custom_imports) before '
+                    'building one from a config')
+            return super().forward(x)
+        return self._conv_forward(
+            self.adapter.modulate(x), self.kernel(), self.bias)
+
+    def __getattr__(self, name):
+        # Only reached for what is not there, as a child's weight.
+        if name == 'weight' and self.__dict__.get('_parent'):
+            raise AttributeError(
+                f'a child owns no weight: this one derives its kernel from '
+                f'{self.parent_name!r}; kernel() returns it')
+        return super().__getattr__(name)
+
+    def extra_repr(self):
+        role = self.role
+        if role == 'child':
+            role += f' of {self.parent_name}'
+        elif role == 'parent':
+            role += f' of {self.num_children}'
+        return f'{super().extra_repr()}, {role}'

@@ -1,0 +1,64 @@
+"""The scope ``mmkdna``, and linking of whatever a model registry builds."""
+import functools
+
+from mmengine.logging import print_log
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import DefaultScope, Registry
+from torch import nn
+
+from .backbones import register_backbones
+from .linking import link_kernels, sharing_table
+
+MODELS = Registry(
+    'model', parent=MMENGINE_MODELS, scope='mmkdna', locations=['mmkdna'])
+
+
+def link_what_is_built(registry):
+    """Have a model registry and its children link what they build.
+
+    What a registry builds is a backbone, a neck, a head or a whole model; the
+    innermost of these that holds a KernelDNA convolution is the first to link
+    it, so kernels are shared inside a backbone, neck or head only. Registries
+    made later copy their parent's build function and with it this step.
+
+    Args:
+        registry (Registry): A model registry. One that links already stays
+            as it is.
+    """
+    if not hasattr(registry.build_func, 'links_kernels'):
+        registry.build_func = _linking(registry.build_func)
+    for child in registry.children.values():
+        link_what_is_built(child)
+
+
+def _linking(build_func):
+
+    @functools.wraps(build_func)
+    def build_and_link(cfg, registry, *args, **kwargs):
+        if not isinstance(cfg, list):
+            register_backbones(cfg, _scope(cfg, registry))
+        built = build_func(cfg, registry, *args, **kwargs)
+        # A list of configs becomes a Sequential of units of their own.
+        for unit in (built if isinstance(cfg, list) else [built]):
+            if isinstance(unit, nn.Module) and link_kernels(unit):
+                table = sharing_table(unit)
+                print_log(
+                    f'KernelDNA: {type(unit).__name__}: {table.children} of '
+                    f'{len(table)} convolutions derive their kernel, which '
+                    f'saves {table.saved_parameters:,} parameters',
+                    logger='current')
+        return built
+
+    build_and_link.links_kernels = True
+    return build_and_link
+
+
+def _scope(cfg, registry):
+    """The scope in which ``registry`` looks for a ``cfg`` without prefix."""
+    if cfg.get('_scope_'):
+        return cfg['_scope_']
+    default = DefaultScope.get_current_instance()
+    return registry.scope if default is None else default.scope_name
+
+
+link_what_is_built(MMENGINE_MODELS)

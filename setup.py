@@ -1,0 +1,37 @@
+"""Installs mmkdna."""
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def requirements(name):
+    """The lines of requirements/NAME.txt without comments."""
+    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+    return [
+        line.strip() for line in lines
+        if line.strip() and not line.startswith('#')
+    ]
+
+
+version = {}
+exec((ROOT / 'mmkdna' / 'version.py').read_text(), version)
+
+setup(
+    name='mmkdna',
+    version=version['__version__'],
+    description='KernelDNA, dynamic convolution by sharing kernels across '
+    'layers, for OpenMMLab',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    author='The mmkdna authors',
+    license='Apache-2.0',
+    keywords='computer vision, dynamic convolution, OpenMMLab',
+    packages=find_packages(include=['mmkdna', 'mmkdna.*']),
+    python_requires='>=3.8',
+    install_requires=requirements('runtime'),
+    extras_require={
+        name: requirements(name)
+        for name in ('det', 'seg', 'pretrain', 'tests', 'lint')
+    })
