@@ -1,6 +1,6 @@
 """KernelDNA, dynamic convolution by sharing kernels, for OpenMMLab."""
-from .conv import KernelDNAConv2d
 from .config import find_mmseg_configs
+from .conv import KernelDNAConv2d
 from .linking import Link, link_kernels, sharing_table
 from .options import SharingOptions
 from .registry import MODELS

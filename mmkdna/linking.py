@@ -178,8 +178,8 @@ def _warn_of_options(convs, options):
 
     default = {f.name: f.default for f in fields(SharingOptions)}
     given = [
-        name for name in SELECTING
-        if any(getattr(o, name) != default[name] for o in options.values())
+        name for name in SELECTING if any(
+            getattr(o, name) != default[name] for o in options.values())
     ]
     guilty = [name for name in given if shares_without([name])]
     if not guilty and shares_without(given):
@@ -231,8 +231,8 @@ class SharingTable(list):
             'saved parameters'
         ]
         body = [[
-            row.name, row.role, row.parent or '', 'x'.join(
-                map(str, row.shape)), f'{row.own_parameters:,}',
+            row.name, row.role, row.parent or '',
+            'x'.join(map(str, row.shape)), f'{row.own_parameters:,}',
             f'{row.saved_parameters:,}'
         ] for row in self]
         own = sum(row.own_parameters for row in self)

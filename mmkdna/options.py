@@ -87,9 +87,11 @@ class SharingOptions:
                                  f'is given, {expected} is expected')
 
         per_parent = self.children_per_parent
-        require(per_parent is None or isinstance(per_parent, int)
-                and per_parent >= 1, 'children_per_parent',
-                'an int of 1 or more, or None for one parent a group,')
+        require(
+            per_parent is None
+            or isinstance(per_parent, int) and per_parent >= 1,
+            'children_per_parent',
+            'an int of 1 or more, or None for one parent a group,')
         require(
             isinstance(self.min_channels, int) and self.min_channels >= 0,
             'min_channels', 'an int of 0 or more')

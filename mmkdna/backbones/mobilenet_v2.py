@@ -34,8 +34,7 @@ class KernelDNAMobileNetV2Mixin:
                  sharing_stages=SHARING_STAGES,
                  conv_cfg=dict(type='KernelDNA'),
                  **kwargs):
-        self.sharing_stages = check_sharing_stages(sharing_stages,
-                                                   range(1, 8))
+        self.sharing_stages = check_sharing_stages(sharing_stages, range(1, 8))
         self.sharing_conv_cfg = sharing_conv_cfg(
             conv_cfg,
             kernel_sizes=(1, ),

@@ -25,11 +25,11 @@ def sharing_arch(arch_settings):
     settings = {}
     for depth in DEPTHS:
         block, numbers = arch_settings[depth]
-        settings[depth] = (block,
-                           tuple(
-                               number + 1 if stage in SHARING_STAGES
-                               and number % 2 == 0 else number
-                               for stage, number in enumerate(numbers, 1)))
+        settings[depth] = (
+            block,
+            tuple(number +
+                  1 if stage in SHARING_STAGES and number % 2 == 0 else number
+                  for stage, number in enumerate(numbers, 1)))
     return settings
 
 
@@ -67,8 +67,7 @@ class KernelDNAResNetMixin:
         if depth not in self.arch_settings:
             raise ValueError(f'depth={depth!r} is given, one of '
                              f'{tuple(self.arch_settings)} is expected')
-        self.sharing_stages = check_sharing_stages(sharing_stages,
-                                                   range(1, 5))
+        self.sharing_stages = check_sharing_stages(sharing_stages, range(1, 5))
         own = {}
         if depth >= 50:  # bottlenecks
             own['name_pattern'] = r'^layer\d+\.(?!0\.)'
