@@ -1,0 +1,277 @@
+"""What train.py and test.py have in common.
+
+Whatever a user may have got wrong ends the run here, with one paragraph on
+what was given, what was expected and what to do, before anything is built or
+written.
+"""
+import copy
+import inspect
+import os
+import os.path as osp
+import traceback
+
+import torch.distributed
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS, MODELS, RUNNERS, DefaultScope
+from mmengine.runner import Runner
+
+
+def add_common_arguments(parser):
+    """Add the arguments that train.py and test.py share.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser to add them to.
+    """
+    parser.add_argument(
+        '--work-dir',
+        help='where logs, checkpoints and metrics go; by default the '
+        'work_dir of the config or else ./work_dirs/{name of the config}')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that come before those of the config, such as '
+        'train_dataloader.batch_size=4 or "model.roi_head=dict(type=...)", '
+        'without white space')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed run were started')
+    # Given by torch.distributed.launch, and only by that; in either spelling.
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+
+
+def parse_args(parser):
+    """Parse the command line.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser with the arguments of
+            :func:`add_common_arguments`.
+
+    Returns:
+        argparse.Namespace: The arguments.
+    """
+    try:
+        args = parser.parse_args()
+    except ValueError as error:
+        parser.error('--cfg-options takes KEY=VALUE, with brackets closed: '
+                     f'{error}')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def load_config(args, needs):
+    """Read the config and apply the command line's common arguments.
+
+    Args:
+        args (argparse.Namespace): The command line.
+        needs (Sequence[str]): What the config must have.
+
+    Returns:
+        Config: The config, with work_dir and launcher set.
+    """
+    if not osp.isfile(args.config):
+        raise SystemExit(
+            f'{args.config} is given as config, but there is no such file in '
+            f'{os.getcwd()}: the configs are in the folder configs')
+    try:
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+    except Exception as error:
+        given = f' with --cfg-options {args.cfg_options}' * bool(
+            args.cfg_options)
+        raise SystemExit(
+            f'{args.config} is given as config, but{given} it cannot be read '
+            f'({describe(error)}): correct it, or take one of the folder '
+            'configs') from error
+    missing = [key for key in needs if cfg.get(key) is None]
+    if missing:
+        raise SystemExit(
+            f'{args.config} is given as config, but it has no '
+            f'{", ".join(missing)}: a config for this tool sets '
+            f'{", ".join(needs)}, most of them through its _base_')
+    name = osp.splitext(osp.basename(args.config))[0]
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join(
+        './work_dirs', name)
+    cfg.launcher = args.launcher
+    return cfg
+
+
+def check_checkpoint(path, what):
+    """End the run if a checkpoint does not exist.
+
+    Args:
+        path (str): A file, or an address such as ``https://...``.
+        what (str): How the user has named it.
+    """
+    if '://' not in path and not osp.isfile(path):
+        raise SystemExit(
+            f'{path} is given as {what}, but there is no such file in '
+            f'{os.getcwd()}: a run leaves its checkpoints in its work_dir, as '
+            'epoch_*.pth or iter_*.pth')
+
+
+def check_data(cfg, splits):
+    """End the run if the config names data that does not exist.
+
+    Args:
+        cfg (Config): The config.
+        splits (Sequence[str]): Those that are used of 'train', 'val' and
+            'test'.
+    """
+    for split in splits:
+        for dataset in leaf_datasets(cfg.get(f'{split}_dataloader')):
+            if _comes_by_itself(dataset, cfg.get('default_scope')):
+                continue
+            for key, path in _paths(dataset):
+                _check_path(path, f'{split}_dataloader, {key}', split, cfg)
+        evaluators = cfg.get(f'{split}_evaluator') or []
+        if isinstance(evaluators, dict):
+            evaluators = [evaluators]
+        for evaluator in evaluators:
+            if isinstance(evaluator.get('ann_file'), str):
+                _check_path(evaluator['ann_file'],
+                            f'{split}_evaluator, ann_file', split, cfg)
+
+
+def leaf_datasets(dataloader):
+    """The datasets of a dataloader, out of their wrappers.
+
+    Args:
+        dataloader (dict | None): Config of a dataloader or of a dataset.
+
+    Yields:
+        dict: Config of a dataset that wraps no other one.
+    """
+    inner = dataloader or {}
+    inner = inner.get('dataset') or inner.get('datasets') or []
+    for dataset in inner if isinstance(inner, list) else [inner]:
+        if dataset.get('dataset') or dataset.get('datasets'):
+            yield from leaf_datasets(dataset)
+        else:
+            yield dataset
+
+
+def _comes_by_itself(dataset, scope):
+    """Whether a dataset is downloaded when missing, or read from a server."""
+    backend = dataset.get('backend_args') or {}
+    if backend.get('backend', 'local') != 'local':
+        return True
+    cls = dataset.get('type')
+    if isinstance(cls, str):
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            cls = registry.get(cls)
+    parameters = inspect.signature(cls).parameters if cls else {}
+    return 'download' in parameters and dataset.get('download', True)
+
+
+def _paths(dataset):
+    """The paths a dataset names, joined as mmengine's BaseDataset does."""
+    root = dataset.get('data_root') or ''
+    if root:
+        yield 'data_root', root
+    prefix = dataset.get('data_prefix') or {}
+    if not isinstance(prefix, dict):
+        prefix = {'data_prefix': prefix}
+    for key, path in {**prefix, 'ann_file': dataset.get('ann_file')}.items():
+        if isinstance(path, str) and path:
+            yield key, osp.join(root, path)
+
+
+def _check_path(path, where, split, cfg):
+    if '://' in path or osp.exists(osp.expanduser(path)):
+        return
+    raise SystemExit(
+        f'{path} is expected to hold data ({where} in {cfg.filename}), but '
+        f'there is no such file or folder in {os.getcwd()}: put the dataset '
+        'there, or name the folder it is in with --cfg-options '
+        f'{split}_dataloader.dataset.data_root=FOLDER (and the ann_file of '
+        f'{split}_evaluator, if it has one); configs on real pictures read '
+        'the environment variable MMKDNA_DATA, and the data of the shapes '
+        'configs is made by tools/dataset_converters/make_shapes.py')
+
+
+def check_model(cfg):
+    """End the run if the model cannot be built.
+
+    The runner writes its work_dir before it builds the model, so that one is
+    built and thrown away here.
+
+    Args:
+        cfg (Config): The config.
+    """
+    model = copy.deepcopy(cfg.model)
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    # Nothing is said twice: what the build logs is said in the runner's log.
+    MMLogger.get_instance('check_model', log_level='ERROR')
+    try:
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            MODELS.build(model)
+    except Exception as error:
+        raise SystemExit(
+            f'The model of {cfg.filename} cannot be built: {describe(error)}'
+        ) from error
+
+
+def describe(error):
+    """An exception in one line.
+
+    Args:
+        error (Exception): The exception.
+
+    Returns:
+        str: What it says, and where it was raised first.
+    """
+    text = str(error.args[0]) if len(error.args) == 1 else str(error)
+    first = error
+    while first.__context__ is not None:
+        first = first.__context__
+    frame = traceback.extract_tb(first.__traceback__)[-1]
+    return (f'{text} [{type(error).__name__} in '
+            f'{osp.basename(frame.filename)}, line {frame.lineno}]')
+
+
+def build_runner(cfg):
+    """Build the runner.
+
+    Args:
+        cfg (Config): The checked config.
+
+    Returns:
+        Runner: The runner the config asks for, or mmengine's own.
+    """
+    if cfg.launcher != 'none' and get_device() == 'cpu':
+        _join_on_cpu(cfg)
+    if cfg.get('default_scope') == 'mmpretrain':
+        # Its configs leave this to its tools.
+        for split in ('train', 'val', 'test'):
+            loader = cfg.get(f'{split}_dataloader')
+            if loader:
+                loader.setdefault('collate_fn', dict(type='default_collate'))
+                loader.setdefault('persistent_workers',
+                                  loader.get('num_workers', 0) > 0)
+                loader.setdefault('pin_memory', get_device() != 'cpu')
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def _join_on_cpu(cfg):
+    """Do what mmengine's launchers do, who all select a GPU first."""
+    if cfg.launcher != 'pytorch':
+        raise SystemExit(
+            f'--launcher {cfg.launcher} is given, but this machine has no '
+            'GPU, where pytorch is the only launcher: start the processes by '
+            'tools/dist_train.sh or tools/dist_test.sh')
+    torch.distributed.init_process_group('gloo')
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        device_ids=None)
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}

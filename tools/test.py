@@ -1,0 +1,146 @@
+"""Test a model of mmdet, mmseg or mmpretrain by its config and checkpoint."""
+import argparse
+import os.path as osp
+
+from mmengine.config import ConfigDict
+from mmengine.evaluator import DumpResults
+from run_utils import (add_common_arguments, build_runner, check_checkpoint,
+                       check_data, check_model, leaf_datasets, load_config,
+                       parse_args)
+
+import mmkdna  # noqa: F401
+
+NEEDS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
+TTA_MODELS = dict(
+    mmdet=dict(
+        type='DetTTAModel',
+        tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5),
+                     max_per_img=100)),
+    mmseg=dict(type='SegTTAModel'),
+    mmpretrain=dict(type='AverageClsScoreTTA'))
+
+
+def get_parser():
+    """The arguments of test.py."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or address')
+    parser.add_argument(
+        '--out', metavar='FILE.pkl', help='file for the predictions')
+    parser.add_argument(
+        '--show-dir',
+        help='folder for pictures of the predictions beside the ground truth')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='augment the test images and merge the predictions: by '
+        'tta_model and tta_pipeline of the config, or else by flipping')
+    add_common_arguments(parser)
+    return parser
+
+
+def draw_pictures(cfg, show_dir):
+    """Switch on the host library's visualization hook.
+
+    The three hooks and their visualizers put ground truth, if the test
+    pipeline loads any, and prediction into one picture.
+    """
+    # The hooks take a relative path from somewhere in the work_dir.
+    show_dir = osp.abspath(show_dir)
+    hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
+    name = str(hook.get('type')).split('.')[-1]
+    if name == 'DetVisualizationHook':
+        hook.update(draw=True, test_out_dir=show_dir)
+    elif name == 'VisualizationHook':
+        hook.update(enable=True, interval=1, out_dir=show_dir)
+    elif name == 'SegVisualizationHook':
+        hook.update(draw=True)
+        # This one leaves the folder to the visualizer.
+        cfg.visualizer.vis_backends = [
+            dict(type='LocalVisBackend', img_save_dir=show_dir)
+        ]
+    else:
+        raise SystemExit(
+            f'--show-dir is given, but the visualization in the '
+            f'default_hooks of {cfg.filename} is {name}: '
+            'DetVisualizationHook, SegVisualizationHook or mmpretrain\'s '
+            'VisualizationHook is expected, which the host library\'s '
+            'default_runtime.py sets')
+
+
+def augment(cfg):
+    """Test with augmentation."""
+    tta_model = cfg.get('tta_model') or TTA_MODELS.get(cfg.default_scope)
+    if not tta_model:
+        raise SystemExit(
+            f'--tta is given, but {cfg.filename} sets no tta_model, and the '
+            f'scope {cfg.default_scope} has no usual one as have '
+            f'{", ".join(TTA_MODELS)}: set tta_model, or leave --tta away')
+    for dataset in leaf_datasets(cfg.test_dataloader):
+        dataset.pipeline = cfg.get('tta_pipeline') or _flipped(
+            dataset.pipeline)
+    cfg.model = ConfigDict(**tta_model, module=cfg.model)
+
+
+def _flipped(pipeline):
+    """A pipeline that ends in the image and its mirror image."""
+    *steps, pack = pipeline
+    pack = {key: pack[key] for key in pack if key != 'meta_keys'}
+    # The ground truth is taken from the first: the one that is not flipped.
+    flips = [dict(type='RandomFlip', prob=prob) for prob in (0., 1.)]
+    return [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+
+
+def dump_metric(path, scope):
+    """The metric that writes predictions to a file instead of judging them.
+
+    Args:
+        path (str): The file.
+        scope (str): The host library.
+
+    Returns:
+        DumpResults: mmdet's own, or one that leaves out what is no
+        prediction: a segmentor's ground truth, and its logits, which would
+        be kept in memory for every class, pixel and image of the dataset.
+    """
+    if scope == 'mmdet':
+        from mmdet.evaluation import DumpDetResults
+        return DumpDetResults(out_file_path=path)
+
+    class DumpPredictions(DumpResults):
+
+        def process(self, data_batch, data_samples):
+            super().process(data_batch, [{
+                key: value
+                for key, value in sample.items()
+                if key not in ('gt_sem_seg', 'seg_logits')
+            } for sample in data_samples])
+
+    return DumpPredictions(out_file_path=path)
+
+
+def main():
+    """Test."""
+    args = parse_args(get_parser())
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        raise SystemExit(f'--out {args.out} is given, but predictions are '
+                         'written as a pickle: name it *.pkl')
+    cfg = load_config(args, NEEDS)
+    check_checkpoint(args.checkpoint, 'checkpoint')
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show_dir:
+        draw_pictures(cfg, args.show_dir)
+    if args.tta:
+        augment(cfg)
+    check_data(cfg, ('test', ))
+    check_model(cfg)
+    runner = build_runner(cfg)
+    if args.out:
+        runner.test_evaluator.metrics.append(
+            dump_metric(args.out, cfg.get('default_scope')))
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

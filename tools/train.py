@@ -1,0 +1,85 @@
+"""Train a model of mmdet, mmseg or mmpretrain by its config."""
+import argparse
+
+from mmengine.device import get_device
+from run_utils import (add_common_arguments, build_runner, check_checkpoint,
+                       check_data, check_model, load_config, parse_args)
+
+import mmkdna  # noqa: F401
+
+NEEDS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+
+
+def get_parser():
+    """The arguments of train.py."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='train with automatic mixed precision (not on a CPU)')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='go on from this checkpoint, or without PATH (or with "auto") '
+        'from the latest one in the work_dir, if there is one')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate to the number of images a step')
+    add_common_arguments(parser)
+    return parser
+
+
+def use_amp(cfg):
+    """Make the config's optimizer wrapper one of mixed precision."""
+    wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise SystemExit(
+            f'--amp is given, but the optim_wrapper of {cfg.filename} is of '
+            f'type {wrapper}, and only OptimWrapper has a twin for mixed '
+            'precision, AmpOptimWrapper: leave --amp away')
+    if get_device() == 'cpu':
+        raise SystemExit(
+            '--amp is given, but mmengine trains with mixed precision on a '
+            'GPU, NPU, MLU or MUSA device only, and this machine has none: '
+            'leave --amp away')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def scale_lr(cfg):
+    """Switch on the config's rule for the learning rate."""
+    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+        raise SystemExit(
+            f'--auto-scale-lr is given, but {cfg.filename} does not say for '
+            'how many images a step its learning rate is: add --cfg-options '
+            'auto_scale_lr.base_batch_size=NUMBER')
+    cfg.auto_scale_lr.enable = True
+
+
+def main():
+    """Train."""
+    args = parse_args(get_parser())
+    cfg = load_config(args, NEEDS)
+    if args.amp:
+        use_amp(cfg)
+    if args.auto_scale_lr:
+        scale_lr(cfg)
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if cfg.get('load_from'):
+        check_checkpoint(
+            cfg.load_from, '--resume' if args.resume else 'load_from in the '
+            'config')
+    check_data(cfg, ('train', 'val') if cfg.get('val_cfg') is not None else
+               ('train', ))
+    check_model(cfg)
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
