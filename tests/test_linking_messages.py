@@ -1,0 +1,106 @@
+"""What linking says where options do not work out."""
+import warnings
+
+import pytest
+from torch import nn
+
+from mmkdna import link_kernels, sharing_table
+from tests.utils import make_module, pattern
+
+SAME = (8, 8, 3)
+
+
+def linked(convs, **options):
+    module = make_module(convs, **options)
+    link_kernels(module)
+    return module
+
+
+def numbered(number, stage='layer1'):
+    return {f'{stage}.{i}': SAME for i in range(number)}
+
+
+def test_a_pattern_that_matches_nothing_shows_what_there_is():
+    names = {f'layer{i}.0.conv1': SAME for i in range(7)}
+    module = make_module(names, name_pattern='layer_3')
+    with pytest.raises(ValueError) as error:
+        link_kernels(module)
+    message = str(error.value)
+    assert "name_pattern='layer_3' is given" in message
+    assert 'none of the 7 convolutions' in message
+    assert 'layer4.0.conv1, ...' in message
+    assert 'correct the pattern, or set conv_cfg only where' in message
+    assert pattern(module) == '- - - - - - -'
+
+
+def test_nothing_is_linked_where_rd_ratio_leaves_no_channel():
+    module = make_module(
+        {
+            **{
+                f'layer1.{i}': (16, 16, 3)
+                for i in range(2)
+            },
+            **{
+                f'layer2.{i}': SAME
+                for i in range(2)
+            }
+        },
+        rd_ratio=0.1)
+    keys = list(module.state_dict())
+    with pytest.raises(ValueError, match='rd_ratio=0.1 is given'):
+        link_kernels(module)
+    assert pattern(module) == '- - - -'
+    assert list(module.state_dict()) == keys
+    static = linked(numbered(2), rd_ratio=0.1, modulation=('filter', ))
+    assert pattern(static) == 'S F'
+
+
+def test_a_parent_outside_of_the_module_is_an_error():
+    module = linked({'layer1.0': SAME, 'layer1.1': SAME})
+    part = nn.Sequential(module.layer1._modules['0'])
+    for function in (link_kernels, sharing_table):
+        with pytest.raises(ValueError) as error:
+            function(part)
+        message = str(error.value)
+        assert "0 of a Sequential is a child of 'layer1.1'" in message
+        assert 'pass the whole backbone, neck or head' in message
+
+
+def warnings_of(module):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        link_kernels(module)
+    return [str(w.message) for w in caught]
+
+
+@pytest.mark.parametrize('options, guilty, innocent', [
+    (dict(kernel_sizes=(5, )), 'kernel_sizes=((5, 5),)', 'min_channels'),
+    (dict(kernel_sizes=()), 'kernel_sizes=()', 'min_channels'),
+    (dict(min_channels=9), 'min_channels=9', 'stage_level'),
+    (dict(name_pattern=r'\.0$'), "name_pattern='\\\\.0$'", 'stage_level'),
+    (dict(stage_level=2), 'stage_level=2', 'min_channels'),
+    (dict(stage_level=2, min_channels=8), 'stage_level=2', 'min_channels'),
+    (dict(min_channels=9, rd_ratio=0.5), 'min_channels=9', 'rd_ratio'),
+    (dict(min_channels=9,
+          stage_level=2), 'min_channels=9, stage_level=2', 'name_pattern'),
+])
+def test_a_warning_names_the_option_that_left_nothing(options, guilty,
+                                                      innocent):
+    module = make_module({
+        'a.0.0': SAME,
+        'a.1.0': SAME,
+        'b.0.0': SAME
+    } if 'stage_level' in options else numbered(2), **options)
+    message, = warnings_of(module)
+    assert f'because of {guilty}:' in message
+    assert innocent not in message
+    assert 'none shares its kernel' in message
+    assert 'run as plain' in message
+
+
+def test_no_warning_where_no_option_is_to_blame():
+    assert warnings_of(make_module(numbered(1))) == []
+    assert warnings_of(make_module({'s.0': SAME, 's.1': (8, 8, 5)})) == []
+    lonely = make_module(numbered(1), min_channels=99, stage_level=2)
+    assert warnings_of(lonely) == []
+    assert warnings_of(make_module(numbered(2), min_channels=4)) == []
