@@ -5,6 +5,8 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from typing import NamedTuple, Optional, Tuple
 
+from mmengine.logging import print_log
+
 from .adapter import reduced_channels
 from .conv import KernelDNAConv2d
 from .options import SharingOptions
@@ -57,6 +59,13 @@ def link_kernels(module):
         convs[child].derive_from(convs[parent], parent)
     for conv in unlinked.values():
         conv.linked = True
+    if links:
+        table = sharing_table(module)
+        print_log(
+            f'KernelDNA: {type(module).__name__}: {table.children} of '
+            f'{len(table)} convolutions derive their kernel, which saves '
+            f'{table.saved_parameters:,} parameters',
+            logger='current')
     return links
 
 

@@ -1,13 +1,12 @@
 """The scope ``mmkdna``, and linking of whatever a model registry builds."""
 import functools
 
-from mmengine.logging import print_log
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope, Registry
 from torch import nn
 
 from .backbones import register_backbones
-from .linking import link_kernels, sharing_table
+from .linking import link_kernels
 
 MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='mmkdna', locations=['mmkdna'])
@@ -40,13 +39,8 @@ def _linking(build_func):
         built = build_func(cfg, registry, *args, **kwargs)
         # A list of configs becomes a Sequential of units of their own.
         for unit in (built if isinstance(cfg, list) else [built]):
-            if isinstance(unit, nn.Module) and link_kernels(unit):
-                table = sharing_table(unit)
-                print_log(
-                    f'KernelDNA: {type(unit).__name__}: {table.children} of '
-                    f'{len(table)} convolutions derive their kernel, which '
-                    f'saves {table.saved_parameters:,} parameters',
-                    logger='current')
+            if isinstance(unit, nn.Module):
+                link_kernels(unit)
         return built
 
     build_and_link.links_kernels = True
