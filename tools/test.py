@@ -129,6 +129,10 @@ def main():
     check_checkpoint(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     cfg.resume = False
+    if args.tta and args.show_dir and cfg.get('default_scope') == 'mmpretrain':
+        raise SystemExit(
+            '--tta and --show-dir are given, but mmpretrain\'s '
+            'VisualizationHook cannot draw augmented images: give one of them')
     if args.show_dir:
         draw_pictures(cfg, args.show_dir)
     if args.tta:
