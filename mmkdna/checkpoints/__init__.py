@@ -1,0 +1,1 @@
+"""Checkpoints: reading files, names of released weights, converting."""

@@ -1,0 +1,222 @@
+"""Reading a checkpoint file without running what may be in it."""
+import logging
+import os.path as osp
+import pickle
+import tarfile
+from collections import OrderedDict
+from types import SimpleNamespace
+
+import torch
+from mmengine.logging import print_log
+
+# The first number in a file written before torch 1.6, or by
+# `_use_new_zipfile_serialization=False`, which mmdet's tools still ask for.
+_OLD_FORMAT = torch.serialization.MAGIC_NUMBER.to_bytes(10, 'little')
+
+# What mmengine's training state is made of, by the names that NumPy 1 and 2
+# and the pickle protocols give to it.
+_HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
+_OMITTED = [
+    '__builtin__.getattr', 'builtins.getattr', '_codecs.encode', 'numpy.dtype',
+    'numpy.ndarray'
+] + [
+    f'numpy.{core}.multiarray.{name}' for core in ('core', '_core')
+    for name in ('_reconstruct', 'scalar')
+]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, none at all, or not safe to read."""
+
+
+def load_file(path, map_location='cpu'):
+    """Read a checkpoint file; nothing in it is ever run.
+
+    The file is read by ``torch.load(weights_only=True)``. What stands in the
+    way of just calling that, found in torch 2.1.2 and 2.11 with mmengine
+    0.10.7 and 0.10.12:
+
+    - A checkpoint saved by mmengine's Runner is refused by it, since its
+      ``message_hub`` holds ``HistoryBuffer`` objects, which take ``getattr``
+      and NumPy's constructors to rebuild. Only torch 2.5 and later can be told
+      to make an exception, and allowing ``getattr`` allows nearly all. Here
+      such a file is read a second time, with inert stand-ins for the objects
+      of these few names; then the stand-ins are taken out. Nothing but
+      resuming needs what is lost, and that goes through mmengine.
+    - torch 2.1.2 hands a TorchScript archive to ``torch.jit.load``, and
+      unpacks files in the tar format of 2016, whatever ``weights_only`` says.
+      Neither is a checkpoint, so both are refused before.
+    - mmengine's own loader is no help: 0.10.7 unpickles everything, and
+      0.10.12 does too as soon as the safe way has failed.
+
+    Args:
+        path (str | Path): The file.
+        map_location (str | torch.device): Where the tensors go. Defaults to
+            'cpu'.
+
+    Returns:
+        dict: The checkpoint, or a bare state dict.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is damaged, is no checkpoint, or holds
+            objects other than tensors, plain values and mmengine's training
+            state. None of them has been built then.
+    """
+    path = str(path)
+    if not osp.isfile(path):
+        raise FileNotFoundError(
+            f'{path} is given as checkpoint, but there is no such file')
+    _check_format(path)
+    try:
+        checkpoint = torch.load(
+            path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError:
+        checkpoint = _load_without_training_state(path, map_location)
+    except Exception as error:
+        # What else is raised for a damaged file differs between versions.
+        raise _damaged(path, error) from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(
+            f'{path} is no checkpoint: it holds one object of type '
+            f'{type(checkpoint).__name__}, a dict is expected')
+    return checkpoint
+
+
+def _check_format(path):
+    """Refuse what torch.save has not written, by the first bytes."""
+    with open(path, 'rb') as file:
+        head = file.read(64)
+    if head.startswith(b'PK\x03\x04'):
+        try:
+            # Not zipfile: torch.load is to find what is found here.
+            records = torch._C.PyTorchFileReader(path).get_all_records()
+        except RuntimeError as error:
+            raise _damaged(path, error) from error
+        if 'constants.pkl' in records:
+            raise CheckpointError(
+                f'{path} is a TorchScript archive, which is a program; a '
+                'checkpoint is expected: save the state_dict of the model it '
+                'was made from')
+    elif _OLD_FORMAT not in head or _is_tar(path):
+        raise CheckpointError(
+            f'{path} is no checkpoint: it has {osp.getsize(path):,} bytes '
+            f'and starts with {head[:16]!r}, a file written by torch.save is '
+            'expected. If it was downloaded, look whether it is a page that '
+            'says why it could not be')
+
+
+def _is_tar(path):
+    try:
+        with open(path, 'rb') as file:
+            tarfile.open(fileobj=file, mode='r:').close()
+    except tarfile.TarError:
+        return False
+    return True
+
+
+def _damaged(path, error):
+    # torch adds advice to the first sentence, such as to read it unsafely.
+    reason = str(error).split('\n')[0].split('. ')[0] or repr(error)
+    return CheckpointError(
+        f'{path} cannot be read: it is truncated or damaged ({reason}). Copy '
+        f'or download it again; it has {osp.getsize(path):,} bytes')
+
+
+class _Refused(Exception):
+    """The name of an object that is not rebuilt."""
+
+
+def _load_without_training_state(path, map_location):
+    """Read a checkpoint that mmengine's Runner has saved.
+
+    The unpickler finds nothing but what ``known`` has, and that cannot be made
+    to do anything: plain functions shield those of torch from assignments, to
+    which a pickle is entitled.
+    """
+
+    class Omitted:
+
+        def __new__(cls, *args, **kwargs):
+            return super().__new__(cls)
+
+        def __setstate__(self, state):
+            pass
+
+    def omit(*args):
+        return Omitted()
+
+    def shield(function):
+        return lambda *args: function(*args)
+
+    known = {name: omit for name in _OMITTED}
+    known[_HISTORY] = Omitted
+    known['collections.OrderedDict'] = OrderedDict
+    known['torch.Size'] = torch.Size
+    for name in ('_rebuild_tensor', '_rebuild_tensor_v2',
+                 '_rebuild_parameter'):
+        known[f'torch._utils.{name}'] = shield(getattr(torch._utils, name))
+
+    class Unpickler(pickle.Unpickler):
+
+        def find_class(self, module, name):
+            if f'{module}.{name}' not in known:
+                raise _Refused(f'{module}.{name}')
+            return known[f'{module}.{name}']
+
+    reader = SimpleNamespace(
+        __name__=__name__,
+        Unpickler=Unpickler,
+        load=lambda file, **kwargs: Unpickler(file, **kwargs).load())
+    try:
+        checkpoint = torch.load(
+            path,
+            map_location=map_location,
+            pickle_module=reader,
+            weights_only=False)
+        omitted = (
+            _take_out(checkpoint, Omitted)
+            if isinstance(checkpoint, dict) else [])
+    except _Refused as error:
+        raise CheckpointError(
+            f'{path} is not read: it asks for {error}, which could run any '
+            'code, and none of it has been run. Tensors and plain values are '
+            'expected: if you trust where it comes from, save its state_dict '
+            'alone with torch.save') from error
+    except Exception as error:
+        raise _damaged(path, error) from error
+    lost = [keys for keys in omitted if keys[0] != 'message_hub']
+    if lost:
+        message = (f'{path}: {", ".join(map(".".join, lost))}: NumPy values '
+                   'and bytes are not read from a checkpoint')
+        if 'state_dict' not in checkpoint or any(keys[0].endswith('state_dict')
+                                                 for keys in lost):
+            raise CheckpointError(f'{message}, tensors are expected')
+        print_log(
+            f'{message} and left out', logger='current', level=logging.WARNING)
+    return checkpoint
+
+
+def _take_out(holder, kind, keys=()):
+    """Delete what holds an object of a kind from nested dicts.
+
+    Returns:
+        list[tuple[str]]: The keys that led there.
+    """
+
+    def holds(value):
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, (list, tuple)):
+            return any(map(holds, value))
+        return isinstance(value, kind)
+
+    found = []
+    for key, value in list(holder.items()):
+        path = (*keys, str(key))
+        if isinstance(value, dict):
+            found += _take_out(value, kind, path)
+        elif holds(value):
+            del holder[key]
+            found.append(path)
+    return found
