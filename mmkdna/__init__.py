@@ -1,4 +1,5 @@
 """KernelDNA, dynamic convolution by sharing kernels, for OpenMMLab."""
+from .checkpoints.names import load_from_mmkdna  # noqa: F401
 from .config import find_mmseg_configs
 from .conv import KernelDNAConv2d
 from .linking import Link, link_kernels, sharing_table

@@ -1,5 +1,6 @@
 """Reading a checkpoint file without running what may be in it."""
 import logging
+import os
 import os.path as osp
 import pickle
 import tarfile
@@ -26,7 +27,7 @@ _OMITTED = [
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is damaged, none at all, or not safe to read."""
+    """A checkpoint that is not there, damaged, none, or not safe to read."""
 
 
 def load_file(path, map_location='cpu'):
@@ -184,6 +185,12 @@ def _load_without_training_state(path, map_location):
             'expected: if you trust where it comes from, save its state_dict '
             'alone with torch.save') from error
     except Exception as error:
+        if os.getenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD'):
+            raise CheckpointError(
+                f'{path} holds more than tensors and plain values, and '
+                'TORCH_FORCE_WEIGHTS_ONLY_LOAD is set: unset it to read a '
+                'checkpoint of mmengine\'s Runner, none of whose objects is '
+                'built here either') from error
         raise _damaged(path, error) from error
     lost = [keys for keys in omitted if keys[0] != 'message_hub']
     if lost:

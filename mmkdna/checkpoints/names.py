@@ -1,0 +1,209 @@
+"""Released weights by name: ``checkpoint='mmkdna://NAME'``."""
+import difflib
+import hashlib
+import os
+import os.path as osp
+import re
+from contextlib import suppress
+from http.client import HTTPException
+from urllib.parse import unquote, urlparse
+
+import torch
+import yaml
+from mmengine.dist import barrier, get_dist_info
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
+
+from .files import CheckpointError, load_file
+
+SCHEME = 'mmkdna://'
+PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
+_HASH = re.compile(r'_\d{8}-([0-9a-f]{8})\.pth$')
+
+
+@CheckpointLoader.register_scheme(prefixes=SCHEME)
+def load_from_mmkdna(filename, map_location=None):
+    """Load released weights for mmengine, e.g. as ``load_from``.
+
+    Args:
+        filename (str): 'mmkdna://NAME', NAME as in a metafile.
+        map_location (str, optional): Same as :func:`torch.load`.
+
+    Returns:
+        dict: The checkpoint.
+
+    Raises:
+        CheckpointError: See :func:`resolve` and
+            :func:`mmkdna.checkpoints.files.load_file`.
+    """
+    rank, _ = get_dist_info()
+    try:
+        if rank == 0:
+            path = resolve(filename[len(SCHEME):])
+    finally:
+        # The other ranks find what rank 0 has downloaded, and are not kept
+        # waiting if it could not.
+        barrier()
+    if rank > 0:
+        path = resolve(filename[len(SCHEME):])
+    print_log(f'{filename} is {path}', logger='current')
+    return load_file(path, map_location=map_location)
+
+
+def resolve(name, index=None):
+    """Find the file of released weights, and make sure that it is the one.
+
+    It is looked for in the folder that the environment variable
+    ``MMKDNA_WEIGHTS`` names, then in the cache of ``torch.hub``, and else
+    downloaded to there. Wherever it comes from, its sha256 has to be the one
+    in its name.
+
+    Args:
+        name (str): Name of a model in a metafile.
+        index (str, optional): The model-index.yml that imports the metafiles.
+            Defaults to None, that of mmkdna.
+
+    Returns:
+        str: Path of the file.
+
+    Raises:
+        CheckpointError: If there is no such model, it has no weights, they
+            cannot be downloaded, or the file is not the one that was
+            released. A bad download is deleted; nothing is unpickled here.
+    """
+    models = read_models(index)
+    if name not in models:
+        near = difflib.get_close_matches(name, models)
+        raise CheckpointError(
+            f'{SCHEME}{name} is given, but no metafile has a model of that '
+            f'name. {_list("Near to it", near)}{_with_weights(models)}')
+    url = models[name].get('Weights')
+    if not url:
+        raise CheckpointError(
+            f'{SCHEME}{name} is given, but no weights were released for this '
+            f'model: {models[name]["metafile"]} has no Weights for it. '
+            f'{_with_weights(models)} Or train it by '
+            f'{models[name].get("Config")} and give the file')
+    file = osp.basename(unquote(urlparse(url).path))
+    if not _HASH.search(file):
+        raise CheckpointError(
+            f'{models[name]["metafile"]} has the Weights {url} for {name}; a '
+            'file name CONFIG_YYYYMMDD-HASH.pth is expected, HASH the first 8 '
+            'digits of its sha256: tools/model_converters/publish_model.py '
+            'makes it')
+    mirrored = _find_in_mirror(file)
+    if mirrored:
+        _check(mirrored, 'Copy it to there again from where it was released')
+        return mirrored
+    return _find_or_download(file, url)
+
+
+def read_models(index=None):
+    """All models of the metafiles.
+
+    Args:
+        index (str, optional): See :func:`resolve`.
+
+    Returns:
+        dict[str, dict]: Name to entry, which has the path of its metafile
+        as 'metafile' in addition.
+
+    Raises:
+        FileNotFoundError: If the index or a metafile does not exist.
+    """
+    index = index or _find_index()
+    models = {}
+    for metafile in _read_yaml(index).get('Import') or []:
+        metafile = osp.join(osp.dirname(index), metafile)
+        for model in _read_yaml(metafile).get('Models') or []:
+            models[model['Name']] = dict(model, metafile=metafile)
+    return models
+
+
+def hash_of(path):
+    """The sha256 of a file.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        str: 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_yaml(path):
+    # mmengine's loader builds any object a YAML file asks for.
+    with open(path, encoding='utf-8') as file:
+        return yaml.safe_load(file) or {}
+
+
+def _find_index():
+    """model-index.yml in a checkout, or as mim's layout installs it."""
+    folders = (osp.dirname(PACKAGE), osp.join(PACKAGE, '.mim'))
+    for folder in folders:
+        path = osp.join(folder, 'model-index.yml')
+        if osp.isfile(path):
+            return path
+    raise FileNotFoundError(
+        f'There is no model-index.yml in {" or in ".join(folders)}, so no '
+        'weights are known by name: install mmkdna with its configs, or give '
+        'the checkpoint as a file')
+
+
+def _list(what, names):
+    return f'{what}: {", ".join(names)}. ' if names else ''
+
+
+def _with_weights(models):
+    names = [name for name, model in models.items() if model.get('Weights')]
+    return _list('Models with weights',
+                 names) or 'No model has released weights. '
+
+
+def _find_in_mirror(file):
+    mirror = os.getenv('MMKDNA_WEIGHTS')
+    if not mirror:
+        return None
+    mirror = osp.expanduser(mirror)
+    if not osp.isdir(mirror):
+        raise CheckpointError(
+            f'MMKDNA_WEIGHTS={mirror} is given, but there is no such folder: '
+            'name the folder that holds the released files, or unset it to '
+            'have them downloaded')
+    path = osp.join(mirror, file)
+    return path if osp.isfile(path) else None
+
+
+def _find_or_download(file, url):
+    path = osp.join(torch.hub.get_dir(), 'checkpoints', file)
+    if not osp.isfile(path):
+        print_log(f'Downloading {url} to {path}', logger='current')
+        os.makedirs(osp.dirname(path), exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, path, progress=os.isatty(0))
+        except (OSError, ValueError, HTTPException) as error:
+            raise CheckpointError(
+                f'{url} cannot be downloaded ({error}). Where there is no '
+                'network, put the file in a folder and name that folder in '
+                'the environment variable MMKDNA_WEIGHTS') from error
+    try:
+        _check(path, 'It has been deleted: try again to download it anew')
+    except CheckpointError:
+        with suppress(FileNotFoundError):
+            os.remove(path)
+        raise
+    return path
+
+
+def _check(path, advice):
+    expected, found = _HASH.search(path).group(1), hash_of(path)
+    if not found.startswith(expected):
+        raise CheckpointError(
+            f'{path} is not the file that was released: its name asks for a '
+            f'sha256 of {expected}..., but it is {found}, with '
+            f'{osp.getsize(path):,} bytes. It has not been loaded. {advice}')
