@@ -1,0 +1,95 @@
+"""The paper's networks by name: where they are found, and what they need."""
+import subprocess
+import sys
+
+import pytest
+from mmengine.registry import MODELS, init_default_scope
+
+from mmkdna import MODELS as MMKDNA_MODELS
+from mmkdna import backbones
+
+NAMES = backbones.BACKBONES
+HOSTS = backbones.HOSTS
+CFG = dict(type='KernelDNAResNet', depth=18, base_channels=16)
+
+
+def host_registry(host):
+    return __import__(f'{host}.registry').registry.MODELS
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_one_name_over_each_hosts_own_class(host):
+    for name in NAMES:
+        arguments = dict(depth=18) if name == 'KernelDNAResNet' else {}
+        for registry, kind in ((host_registry(host), name),
+                               (MODELS, f'{host}.{name}'), (MMKDNA_MODELS,
+                                                            f'{host}.{name}')):
+            model = registry.build(dict(type=kind, **arguments))
+            assert type(model).__name__ == name
+            base = type(model).__mro__[2]
+            assert base.__name__ == name[len('KernelDNA'):]
+            assert base.__module__.startswith(f'{host}.models.backbones.')
+
+
+def test_the_default_scope_decides():
+    for host in HOSTS:
+        init_default_scope(host)
+        model = MODELS.build(CFG)
+        assert type(model).__module__ == f'mmkdna.backbones.{host}'
+
+
+def test_the_scope_of_the_config_decides():
+    init_default_scope('mmdet')
+    model = MODELS.build(dict(CFG, _scope_='mmseg'))
+    assert type(model).__module__ == 'mmkdna.backbones.mmseg'
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('prefix, scope', [('', 'mmengine'),
+                                           ('mmkdna.', 'mmkdna'),
+                                           ('mmyolo.', 'mmyolo')])
+def test_a_scope_without_host_library(name, prefix, scope):
+    with pytest.raises(KeyError) as error:
+        MODELS.build(dict(type=prefix + name))
+    message = error.value.args[0]
+    assert f'{name} is asked for in the scope {scope!r}' in message
+    assert "one of ('mmdet', 'mmseg', 'mmpretrain')" in message
+    assert f"set default_scope, or write type='mmdet.{name}'" in message
+
+
+def test_a_host_library_that_is_not_installed(monkeypatch):
+    find_spec = backbones.find_spec
+    monkeypatch.setattr(
+        backbones, 'find_spec', lambda name: None
+        if name == 'mmdet' else find_spec(name))
+    with pytest.raises(KeyError) as error:
+        MODELS.build(dict(CFG, type='mmdet.KernelDNAResNet'))
+    message = error.value.args[0]
+    assert "of which ['mmseg', 'mmpretrain'] are installed" in message
+    assert "type='mmseg.KernelDNAResNet'" in message
+
+
+def run(code):
+    """Run code in a fresh interpreter."""
+    done = subprocess.run([sys.executable, '-c', code],
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_mmkdna_imports_no_host_library():
+    run('import sys, mmkdna\n'
+        f'assert not set({HOSTS!r}) & set(sys.modules)')
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_no_library_but_the_host_is_needed(host):
+    absent = [other for other in HOSTS if other != host]
+    run('import sys\n'
+        f'sys.modules.update(dict.fromkeys({absent!r}))\n'
+        'import mmkdna\n'
+        'from mmengine.registry import MODELS\n'
+        f'for cfg in ({CFG!r}, dict(type="KernelDNAMobileNetV2")):\n'
+        f'    cfg["type"] = "{host}." + cfg["type"]\n'
+        '    model = MODELS.build(cfg)\n'
+        '    assert mmkdna.sharing_table(model).children')
