@@ -94,10 +94,15 @@ def shrink(cfg):
                     shrink(part)
 
 
-def get_cfg(name):
-    host, path, children = MODELS[name]
+def load_cfg(name):
+    host, path, _ = MODELS[name]
     configs = Path(import_module(host).__file__).parent / '.mim' / 'configs'
-    cfg = Config.fromfile(configs / path).model
+    return Config.fromfile(configs / path).model
+
+
+def get_cfg(name):
+    host, _, children = MODELS[name]
+    cfg = load_cfg(name)
     if 'ResNe' in cfg.backbone.type and name != 'resnext':
         cfg.backbone.base_channels = cfg.backbone.stem_channels = 64 // SHRINK
         # A residual branch that starts at 0 has no gradient.
