@@ -95,6 +95,11 @@ def resolve(name, index=None):
     if mirrored:
         _check(mirrored, 'Copy it to there again from where it was released')
         return mirrored
+    if '://' not in url:
+        raise CheckpointError(
+            f'{SCHEME}{name} is given, but {models[name]["metafile"]} does '
+            f'not say where {file} is to be downloaded: put it in a folder '
+            'and name that folder in the environment variable MMKDNA_WEIGHTS')
     return _find_or_download(file, url)
 
 

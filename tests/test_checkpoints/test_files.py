@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, MMLogger
 from torch import nn
 
 from mmkdna.checkpoints.files import CheckpointError, load_file
@@ -78,13 +78,13 @@ def test_training_state_is_left_out(tmp_path, form):
     torch.load(path, weights_only=True)
 
 
-def test_numpy_values_are_left_out_aloud(tmp_path, capfd):
-    path = tmp_path / 'a.pth'
+def test_numpy_values_are_left_out_aloud(tmp_path):
+    path, log = tmp_path / 'a.pth', tmp_path / 'log'
+    MMLogger.get_instance('test_numpy_values', log_file=str(log))
     meta = dict(palette=[np.zeros(3)], dataset=dict(mean=np.zeros(3), size=5))
     torch.save(dict(state_dict=state_dict(), meta=meta), path)
     assert load_file(path)['meta'] == dict(dataset=dict(size=5))
-    log = capfd.readouterr()
-    assert 'meta.palette, meta.dataset.mean' in log.out + log.err
+    assert f'{path}: meta.palette, meta.dataset.mean: ' in log.read_text()
 
     torch.save(dict(state_dict=dict(weight=np.zeros(3))), path)
     with pytest.raises(

@@ -1,0 +1,362 @@
+"""mmkdna://NAME finds the released file, and takes no other."""
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from mmkdna.checkpoints.files import CheckpointError
+from mmkdna.checkpoints.names import hash_of, read_models, resolve
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = 'kdna-tiny_1xb2_toy'
+
+
+def release(folder, checkpoint=None, name=NAME):
+    """A file named by its own hash.
+
+    Returns:
+        Path: The file.
+    """
+    folder.mkdir(exist_ok=True)
+    path = folder / 'unnamed'
+    if checkpoint is None:
+        checkpoint = dict(meta={}, state_dict=nn.Linear(3, 5).state_dict())
+    torch.save(checkpoint, path)
+    return path.rename(folder / f'{name}_20260101-{hash_of(path)[:8]}.pth')
+
+
+def write_index(folder, weights=None, **others):
+    """A model-index.yml with one metafile.
+
+    Args:
+        folder (Path): Where.
+        weights (str, optional): Of the model called ``NAME``.
+        **others (str): Further names, and their weights.
+
+    Returns:
+        str: Path of the model-index.yml.
+    """
+    models = [dict(Name=NAME, Config='configs/tiny/tiny.py', Weights=weights)]
+    models += [dict(Name=name, Weights=url) for name, url in others.items()]
+    if weights is None:
+        del models[0]['Weights']
+    (folder / 'configs').mkdir(parents=True, exist_ok=True)
+    (folder / 'configs' / 'metafile.yml').write_text(
+        yaml.safe_dump(dict(Models=models)))
+    index = folder / 'model-index.yml'
+    index.write_text('Import:\n  - configs/metafile.yml\n')
+    return str(index)
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    """No mirror, an empty cache and no way around this machine."""
+    monkeypatch.delenv('MMKDNA_WEIGHTS', raising=False)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """Lists what the cache holds."""
+    folder = tmp_path / 'torch' / 'hub' / 'checkpoints'
+    return lambda: [path.name for path in folder.glob('*')]
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serves a folder; has ``url``, ``requests`` and ``send_half``."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(tmp_path / 'server'))
+
+        def do_GET(self):
+            server.requests.append(self.path)
+            super().do_GET()
+
+        def copyfile(self, source, outputfile):
+            data = source.read()
+            # The header says how much was to come.
+            outputfile.write(data[:len(data) //
+                                  2] if server.send_half else data)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    server.url = f'http://127.0.0.1:{server.server_address[1]}'
+    server.requests = []
+    server.send_half = False
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_mirror_comes_first(tmp_path, monkeypatch, server, cache):
+    file = release(tmp_path / 'mirror')
+    index = write_index(tmp_path, f'{server.url}/v1/{file.name}')
+    monkeypatch.setenv('MMKDNA_WEIGHTS', str(tmp_path / 'mirror'))
+    assert resolve(NAME, index) == str(file)
+    assert not server.requests and not cache()
+
+
+@pytest.mark.parametrize('mirror', [False, True])
+def test_download_once(tmp_path, monkeypatch, server, cache, mirror):
+    file = release(tmp_path / 'server')
+    index = write_index(tmp_path, f'{server.url}/{file.name}?download=1')
+    if mirror:
+        # It has other files, but not this one.
+        release(tmp_path / 'mirror', name='other')
+        monkeypatch.setenv('MMKDNA_WEIGHTS', str(tmp_path / 'mirror'))
+    found = Path(resolve(NAME, index))
+    assert found.read_bytes() == file.read_bytes()
+    assert cache() == [file.name] == [found.name]
+    assert resolve(NAME, index) == str(found)
+    assert server.requests == [f'/{file.name}?download=1']
+
+
+def test_truncated_download(tmp_path, server, cache):
+    file = release(tmp_path / 'server')
+    index = write_index(tmp_path, f'{server.url}/{file.name}')
+    server.send_half = True
+    with pytest.raises(CheckpointError) as error:
+        resolve(NAME, index)
+    assert file.name in str(error.value)
+    assert not cache()
+    # It did no lasting harm.
+    server.send_half = False
+    assert hash_of(resolve(NAME, index)) == hash_of(file)
+
+
+def test_wrong_file_in_cache(tmp_path, server, cache):
+    file = release(tmp_path / 'server')
+    index = write_index(tmp_path, f'{server.url}/{file.name}')
+    cached = Path(resolve(NAME, index))
+    cached.write_bytes(cached.read_bytes()[:-1])
+    found = hash_of(cached)
+    with pytest.raises(CheckpointError) as error:
+        resolve(NAME, index)
+    for part in (str(cached), file.stem[-8:], found, 'deleted'):
+        assert part in str(error.value)
+    assert not cache()
+    assert hash_of(resolve(NAME, index)) == hash_of(file)
+
+
+def test_wrong_file_in_mirror(tmp_path, monkeypatch, cache):
+    file = release(tmp_path / 'mirror')
+    index = write_index(tmp_path, f'https://example.invalid/{file.name}')
+    monkeypatch.setenv('MMKDNA_WEIGHTS', str(tmp_path / 'mirror'))
+    data = bytearray(file.read_bytes())
+    # Half way is the data of a tensor, in which torch notices nothing.
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError) as error:
+        resolve(NAME, index)
+    for part in (str(file), file.stem[-8:], hash_of(file), 'Copy it'):
+        assert part in str(error.value)
+    # It is the user's, and stays.
+    assert file.read_bytes() == data
+    assert not cache()
+
+
+def test_cannot_be_downloaded(tmp_path, server, cache):
+    (tmp_path / 'server').mkdir()
+    file = f'{NAME}_20260101-0123abcd.pth'
+    for url, reason in ((f'{server.url}/{file}',
+                         '404'), ('http://127.0.0.1:9/' + file, 'refused'),
+                        ('nowhere://127.0.0.1/' + file,
+                         'unknown url type'), (file, 'does not say where')):
+        with pytest.raises(
+                CheckpointError, match=f'{reason}.*MMKDNA_WEIGHTS') as error:
+            resolve(NAME, write_index(tmp_path, url))
+        assert url in str(error.value)
+    assert not cache()
+
+
+def test_unknown_name(tmp_path):
+    index = write_index(tmp_path, other='https://x/o_20260101-0a.pth')
+    with pytest.raises(CheckpointError) as error:
+        resolve(NAME.replace('xb2', 'xb4'), index)
+    assert f'Closest: {NAME}.' in str(error.value)
+    assert 'Models with weights: other.' in str(error.value)
+    with pytest.raises(CheckpointError) as error:
+        resolve('../../etc', index)
+    assert 'Closest' not in str(error.value)
+
+
+def test_name_without_weights(tmp_path):
+    index = write_index(tmp_path, None)
+    with pytest.raises(CheckpointError) as error:
+        resolve(NAME, index)
+    for part in (NAME, 'metafile.yml', 'No model has released weights',
+                 'configs/tiny/tiny.py'):
+        assert part in str(error.value)
+
+
+def test_weights_without_hash(tmp_path):
+    index = write_index(tmp_path, 'https://example.invalid/tiny.pth')
+    with pytest.raises(CheckpointError, match='tiny.pth.*YYYYMMDD-HASH'):
+        resolve(NAME, index)
+
+
+def test_mirror_that_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMKDNA_WEIGHTS', str(tmp_path / 'typo'))
+    index = write_index(tmp_path, 'https://x/a_20260101-0123abcd.pth')
+    with pytest.raises(CheckpointError, match='MMKDNA_WEIGHTS=.*typo'):
+        resolve(NAME, index)
+
+
+def test_own_metafiles():
+    """Those of this checkout are read, and name their configs."""
+    models = read_models()
+    assert models
+    for name, model in models.items():
+        assert (ROOT / model['Config']).is_file()
+        assert Path(model['Config']).stem == name
+    with pytest.raises(CheckpointError, match='no metafile has a model'):
+        CheckpointLoader.load_checkpoint('mmkdna://no-such-model')
+
+
+class Payload:
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path, )
+
+
+LOAD = f'''
+import mmkdna, torch
+from mmengine.model import BaseModule
+from mmengine.runner import load_checkpoint
+
+model = torch.nn.ModuleDict(dict(fc=torch.nn.Linear(3, 5)))
+load_checkpoint(model, 'mmkdna://{NAME}', strict=True)
+
+class Head(BaseModule):
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = torch.nn.Parameter(torch.zeros(5, 3))
+        self.bias = torch.nn.Parameter(torch.zeros(5))
+
+head = Head(init_cfg=dict(
+    type='Pretrained', checkpoint='mmkdna://{NAME}', prefix='fc.'))
+head.init_weights()
+assert torch.equal(head.weight, model.fc.weight)
+print('sum', float(head.weight.sum()))
+'''
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A copy of the package; returns how to start a program beside it."""
+    site = tmp_path / 'site'
+    shutil.copytree(
+        ROOT / 'mmkdna',
+        site / 'mmkdna',
+        ignore=shutil.ignore_patterns('__pycache__', '.mim'))
+
+    def start(program, **env):
+        return subprocess.Popen(
+            [sys.executable, '-W', 'ignore', '-c', program],
+            cwd=tmp_path,
+            env=dict(
+                os.environ, PYTHONPATH=str(site), OMP_NUM_THREADS='1', **env),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT)
+
+    start.site = site
+    return start
+
+
+def test_mmengine_loads_by_name(tmp_path, installed):
+    """Here with the metafiles where mim puts those of a package."""
+    weights = nn.ModuleDict(dict(fc=nn.Linear(3, 5))).state_dict()
+    file = release(tmp_path / 'mirror', dict(state_dict=weights))
+    write_index(installed.site / 'mmkdna' / '.mim',
+                f'https://example.invalid/{file.name}')
+    process = installed(LOAD, MMKDNA_WEIGHTS=str(tmp_path / 'mirror'))
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
+    assert str(file) in out
+    total = float(out.split('sum ')[1])
+    assert total == pytest.approx(float(weights['fc.weight'].sum()))
+
+
+# What happens to each of two names, on every rank there is.
+TRY = f'''
+import os
+import mmkdna, torch
+from mmengine.runner import CheckpointLoader
+from mmkdna.checkpoints.files import CheckpointError
+
+if 'RANK' in os.environ:
+    torch.distributed.init_process_group('gloo')
+for name in ('{NAME}', 'second'):
+    try:
+        CheckpointLoader.load_checkpoint(f'mmkdna://{{name}}')
+        print(name, 'is loaded')
+    except CheckpointError as error:
+        print(name, 'is refused:', error)
+'''
+
+
+def test_wrong_file_never_runs(tmp_path, installed):
+    ran = tmp_path / 'ran'
+    mirror = tmp_path / 'mirror'
+    file = release(mirror, dict(state_dict={}, a=Payload(ran)))
+    wrong = mirror / 'second_20260101-00000000.pth'
+    shutil.copy(file, wrong)
+    write_index(
+        installed.site,
+        f'https://example.invalid/{file.name}',
+        second=f'https://example.invalid/{wrong.name}')
+    out, _ = installed(TRY, MMKDNA_WEIGHTS=str(mirror)).communicate()
+    assert f'{NAME} is refused: {file} is not read' in out
+    assert f'second is refused: {wrong} is not the file' in out
+    assert not ran.exists()
+    torch.load(wrong, weights_only=False)
+    assert ran.exists()
+
+
+def test_one_rank_downloads(tmp_path, installed, server, cache):
+    file = release(tmp_path / 'server')
+    write_index(
+        installed.site,
+        f'{server.url}/{file.name}',
+        second=f'{server.url}/second_20260101-0123abcd.pth')
+    with http.server.HTTPServer(('127.0.0.1', 0), None) as free:
+        port = str(free.server_address[1])
+    ranks = [
+        installed(
+            TRY,
+            RANK=str(rank),
+            WORLD_SIZE='2',
+            MASTER_ADDR='127.0.0.1',
+            MASTER_PORT=port,
+            GLOO_SOCKET_IFNAME='lo') for rank in range(2)
+    ]
+    for rank in ranks:
+        out, _ = rank.communicate(timeout=60)
+        assert f'{NAME} is loaded' in out, out
+        # None waits for ever for the one that has failed.
+        assert 'second is refused' in out and '404' in out, out
+    assert server.requests.count(f'/{file.name}') == 1
+    assert cache() == [file.name]
