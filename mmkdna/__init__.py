@@ -2,6 +2,7 @@
 from .checkpoints.names import load_from_mmkdna  # noqa: F401
 from .config import find_mmseg_configs
 from .conv import KernelDNAConv2d
+from .deploy import switch_to_deploy
 from .linking import Link, link_kernels, sharing_table
 from .options import SharingOptions
 from .registry import MODELS
@@ -11,5 +12,5 @@ find_mmseg_configs()
 
 __all__ = [
     'KernelDNAConv2d', 'Link', 'MODELS', 'SharingOptions', '__version__',
-    'link_kernels', 'sharing_table'
+    'link_kernels', 'sharing_table', 'switch_to_deploy'
 ]
