@@ -252,8 +252,8 @@ class KernelDNAConv2d(nn.Conv2d):
         return dict(self.__dict__, _kept_kernel=None)
 
     def __getattr__(self, name):
-        # Only reached for what is not there, as a child's weight.
-        if name == 'weight' and self.__dict__.get('_parent'):
+        if (name == 'weight' and self.__dict__.get('_parent')
+                and 'weight' not in self._parameters):
             raise AttributeError(
                 f'a child owns no weight: this one derives its kernel from '
                 f'{self.parent_name!r}; kernel() returns it, and '
