@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional, Tuple
 from mmengine.logging import print_log
 
 from .adapter import reduced_channels
+from .checkpoints.plain import accept_plain_weights
 from .conv import KernelDNAConv2d
 from .options import SharingOptions
 
@@ -62,6 +63,7 @@ def link_kernels(module):
     for conv in unlinked.values():
         conv.linked = True
     if links:
+        accept_plain_weights(module)
         table = sharing_table(module)
         print_log(
             f'KernelDNA: {type(module).__name__}: {table.children} of '
