@@ -181,7 +181,7 @@ def test_the_log_says_what_was_linked(monkeypatch):
     monkeypatch.setattr(logger, 'handle', lambda r: lines.append(r.msg))
     MODELS.build(dict(UNIT, number=3))
     MODELS.build(dict(UNIT, number=1))
-    line, = [line for line in lines if 'KernelDNA' in line]
+    line, = [line for line in lines if line.startswith('KernelDNA:')]
     saved = 2 * (4 * 4 * 9 - (4 + 9 + 4 + 2 + 4 + 4))
     assert 'Unit: 2 of 3 convolutions derive their kernel' in line
     assert f'saves {saved} parameters' in line

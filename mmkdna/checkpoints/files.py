@@ -194,18 +194,21 @@ def _load_without_training_state(path, map_location):
         raise _damaged(path, error) from error
     lost = [keys for keys in omitted if keys[0] != 'message_hub']
     if lost:
-        message = (f'{path}: {", ".join(map(".".join, lost))}: NumPy values '
-                   'and bytes are not read from a checkpoint')
+        message = (f'{path}: {", ".join(map(".".join, lost))}: only tensors '
+                   'and plain values are read from a checkpoint, not NumPy\'s '
+                   'or bytes')
         if 'state_dict' not in checkpoint or any(keys[0].endswith('state_dict')
                                                  for keys in lost):
-            raise CheckpointError(f'{message}, tensors are expected')
+            raise CheckpointError(message)
         print_log(
-            f'{message} and left out', logger='current', level=logging.WARNING)
+            f'{message}; it is left out',
+            logger='current',
+            level=logging.WARNING)
     return checkpoint
 
 
 def _take_out(holder, kind, keys=()):
-    """Delete what holds an object of a kind from nested dicts.
+    """Delete what holds an object of a kind, or a function, of nested dicts.
 
     Returns:
         list[tuple[str]]: The keys that led there.
@@ -216,7 +219,7 @@ def _take_out(holder, kind, keys=()):
             value = list(value.values())
         if isinstance(value, (list, tuple)):
             return any(map(holds, value))
-        return isinstance(value, kind)
+        return isinstance(value, kind) or callable(value)
 
     found = []
     for key, value in list(holder.items()):

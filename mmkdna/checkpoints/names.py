@@ -76,7 +76,7 @@ def resolve(name, index=None):
         near = difflib.get_close_matches(name, models)
         raise CheckpointError(
             f'{SCHEME}{name} is given, but no metafile has a model of that '
-            f'name. {_list("Near to it", near)}{_with_weights(models)}')
+            f'name. {_list("Closest", near)}{_with_weights(models)}')
     url = models[name].get('Weights')
     if not url:
         raise CheckpointError(
@@ -161,8 +161,8 @@ def _list(what, names):
 
 def _with_weights(models):
     names = [name for name, model in models.items() if model.get('Weights')]
-    return _list('Models with weights',
-                 names) or 'No model has released weights. '
+    return (_list('Models with weights', names)
+            or 'No model has released weights. ').rstrip()
 
 
 def _find_in_mirror(file):

@@ -37,6 +37,8 @@ RECORD = 'shapes.json'
 MIN_SIZE = 64
 # Fewer visible pixels than this share of its own leave a shape unlearnable.
 MIN_VISIBLE = 0.4
+# Between the colours of a shape and of the background, in BGR from 0 to 255.
+MIN_DISTANCE = 120
 
 
 def corners(name):
@@ -99,15 +101,33 @@ def draw_mask(rng, name, size):
     return mask.astype(bool)
 
 
-def draw_texture(rng, size):
-    """Two colours mixed by a random pattern, with noise.
+def draw_colour(rng, other=None):
+    """A random colour, not too close to another one.
+
+    Args:
+        rng (numpy.random.Generator): Source of randomness.
+        other (ndarray, optional): The other one. Defaults to None.
+
+    Returns:
+        ndarray: BGR values from 0 to 255 as floats, shape (3, ).
+    """
+    colour = rng.uniform(0, 255, 3)
+    while other is not None and np.linalg.norm(colour - other) < MIN_DISTANCE:
+        colour = rng.uniform(0, 255, 3)
+    return colour
+
+
+def draw_texture(rng, size, colour, contrast):
+    """A random pattern of two colours, with noise.
 
     Args:
         rng (numpy.random.Generator): Source of randomness.
         size (int): Height and width in pixels.
+        colour (ndarray): BGR values of the one, shape (3, ).
+        contrast (float): How far those of the other are from them at most.
 
     Returns:
-        ndarray: BGR values from 0 to 255 as floats, shape (size, size, 3).
+        ndarray: BGR values as floats, shape (size, size, 3).
     """
     y, x = np.mgrid[:size, :size].astype(np.float32)
     angle = rng.uniform(0, np.pi)
@@ -129,9 +149,9 @@ def draw_texture(rng, size):
     else:
         mix = (x * np.cos(angle) + y * np.sin(angle)) / size
     mix = np.clip(mix, 0, 1).astype(np.float32)[..., None]
-    first, second = rng.uniform(0, 255, (2, 3))
-    noise = rng.normal(0, rng.uniform(2, 16), (size, size, 3))
-    return first * mix + second * (1 - mix) + noise
+    shift = rng.uniform(-contrast, contrast, 3)
+    noise = rng.normal(0, rng.uniform(2, 12), (size, size, 3))
+    return colour + shift * mix + noise
 
 
 def draw_sample(rng, size):
@@ -146,12 +166,14 @@ def draw_sample(rng, size):
         category (int) and the visible part, a mask of shape (size, size), of
         each shape.
     """
-    image = draw_texture(rng, size)
+    ground = draw_colour(rng)
+    image = draw_texture(rng, size, ground, contrast=80)
     visible = []
     for _ in range(rng.integers(2, 7)):
         category = int(rng.integers(1, len(CLASSES) + 1))
         mask = draw_mask(rng, CLASSES[category - 1], size)
-        texture = draw_texture(rng, size)
+        texture = draw_texture(
+            rng, size, draw_colour(rng, ground), contrast=160)
         left = [(number, whole, part & ~mask)
                 for number, whole, part in visible]
         if any(part.sum() < MIN_VISIBLE * whole for _, whole, part in left):
@@ -262,7 +284,7 @@ def is_free(out):
     return (out / RECORD).is_file() or not any(out.iterdir())
 
 
-def make_shapes(out, num_train=800, num_val=100, size=160, seed=0):
+def make_shapes(out, num_train=800, num_val=100, size=128, seed=0):
     """Make the dataset; the same arguments give the same bytes.
 
     Args:
@@ -270,7 +292,7 @@ def make_shapes(out, num_train=800, num_val=100, size=160, seed=0):
             shapes, which is replaced.
         num_train (int): Number of images to train with. Defaults to 800.
         num_val (int): Number of images to validate with. Defaults to 100.
-        size (int): Height and width of the images in pixels. Defaults to 160.
+        size (int): Height and width of the images in pixels. Defaults to 128.
         seed (int): Seed. Defaults to 0.
 
     Raises:
@@ -323,7 +345,7 @@ def parse_args():
     parser.add_argument(
         '--size',
         type=int,
-        default=160,
+        default=128,
         help='height and width of the images (default: %(default)s)')
     parser.add_argument(
         '--seed', type=int, default=0, help='seed (default: %(default)s)')
