@@ -12,6 +12,6 @@ from .version import __version__
 find_mmseg_configs()
 
 __all__ = [
-    'KernelDNAConv2d', 'KernelSharingHook', 'Link', 'MODELS', 'SharingOptions', '__version__',
-    'link_kernels', 'sharing_table', 'switch_to_deploy'
+    'KernelDNAConv2d', 'KernelSharingHook', 'Link', 'MODELS', 'SharingOptions',
+    '__version__', 'link_kernels', 'sharing_table', 'switch_to_deploy'
 ]

@@ -148,12 +148,11 @@ class KernelDNAConv2d(nn.Conv2d):
         return kernel
 
     def derive_from(self, parent, parent_name):
-        """Become a child: get an adapter and, unless shared with no one, drop
-        the kernel.
+        """Become a child: get an adapter, and drop an own kernel.
 
         Args:
-            parent (KernelDNAConv2d): A plain convolution or a parent, or this
-                convolution itself.
+            parent (KernelDNAConv2d): A plain convolution or a parent; with
+                ``share=False`` this convolution itself.
             parent_name (str): Its name in the backbone, neck or head.
 
         Raises:
@@ -161,6 +160,7 @@ class KernelDNAConv2d(nn.Conv2d):
                 no channel.
         """
         if (self.role != 'plain' or parent.role == 'child'
+                or (parent is self) == self.options.share
                 or parent.weight_shape != self.weight_shape
                 or parent.groups != self.groups):
             raise ValueError(

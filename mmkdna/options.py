@@ -118,9 +118,8 @@ class SharingOptions:
             self.norm_cfg is None or self.norm_cfg.get('type') in GATE_NORMS,
             'norm_cfg', 'None or a dict whose type is one of '
             f'{GATE_NORMS}, since the gate has one value per channel,')
-        require(
-            not (self.gradual and (self.deploy or not self.share)), 'gradual',
-            'False together with deploy=True or share=False')
+        require(not (self.gradual and (self.deploy or not self.share)),
+                'gradual', 'False together with deploy=True or share=False')
         if self.name_pattern is not None:
             try:
                 re.compile(self.name_pattern)

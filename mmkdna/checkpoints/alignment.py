@@ -43,9 +43,9 @@ def block_layers(name, block):
         return []
     if hasattr(block, 'norm1_name') and hasattr(block, 'conv2'):
         return [
-            Layer(f'{name}.conv{i}', f'{name}.' +
-                  getattr(block, f'norm{i}_name')) for i in (1, 2, 3)
-            if hasattr(block, f'conv{i}')
+            Layer(f'{name}.conv{i}',
+                  f'{name}.' + getattr(block, f'norm{i}_name'))
+            for i in (1, 2, 3) if hasattr(block, f'conv{i}')
         ]
     steps = ['expand_conv', 'depthwise_conv', 'linear_conv']
     if not hasattr(block, steps[-1]):
@@ -54,8 +54,9 @@ def block_layers(name, block):
         steps = [f'conv.{i}' for i in range(len(block.conv))]
     modules = dict(block.named_modules())
     return [
-        Layer(f'{name}.{step}.conv', f'{name}.{step}.{modules[step].norm_name}')
-        for step in steps if step in modules
+        Layer(f'{name}.{step}.conv',
+              f'{name}.{step}.{modules[step].norm_name}') for step in steps
+        if step in modules
     ]
 
 

@@ -186,8 +186,8 @@ def _rename_mobilenet(module, state_dict, prefix):
                 (f'{name}.{part}', layer.num_features)
                 for part in ('weight', 'bias', 'running_mean', 'running_var'))
     theirs = [
-        key for key in state_dict if key.startswith(prefix)
-        and not key.endswith('num_batches_tracked')
+        key for key in state_dict
+        if key.startswith(prefix) and not key.endswith('num_batches_tracked')
     ]
     if any(prefix + key not in state_dict for key, _ in ours):
         renamed = {}

@@ -105,8 +105,8 @@ class KernelSharingHook(Hook):
             if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model')
         ]
         return [
-            conv for model in models
-            for conv in (model.module if is_model_wrapper(model) else model
-                         ).modules() if isinstance(conv, KernelDNAConv2d)
+            conv for model in models for conv in (
+                model.module if is_model_wrapper(model) else model).modules()
+            if isinstance(conv, KernelDNAConv2d)
             and 'own_weight' in conv._buffers
         ]
