@@ -2,6 +2,8 @@
 from .checkpoints.names import load_from_mmkdna  # noqa: F401
 from .config import find_mmseg_configs
 from .conv import KernelDNAConv2d
+from .deploy import switch_to_deploy
+from .hooks import KernelSharingHook
 from .linking import Link, link_kernels, sharing_table
 from .options import SharingOptions
 from .registry import MODELS
@@ -10,6 +12,6 @@ from .version import __version__
 find_mmseg_configs()
 
 __all__ = [
-    'KernelDNAConv2d', 'Link', 'MODELS', 'SharingOptions', '__version__',
-    'link_kernels', 'sharing_table'
+    'KernelDNAConv2d', 'KernelSharingHook', 'Link', 'MODELS', 'SharingOptions',
+    '__version__', 'link_kernels', 'sharing_table', 'switch_to_deploy'
 ]

@@ -44,6 +44,23 @@ class ChannelGate(nn.Module):
         squeezed = F.relu(self._normalize(squeezed)).flatten(1)
         return torch.sigmoid(self.fc2(squeezed))[:, :, None, None]
 
+    @torch.no_grad()
+    def fold_norm(self):
+        """Fold a batch norm's running statistics into ``fc1``.
+
+        Another kind of norm depends on the input and stays.
+        """
+        norm = self.norm
+        if not isinstance(norm, _BatchNorm):
+            return
+        fc1 = nn.Linear(self.fc1.in_features, self.fc1.out_features)
+        fc1.to(self.fc1.weight)
+        factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        fc1.weight.copy_(self.fc1.weight * factor[:, None])
+        fc1.bias.copy_(norm.bias - norm.running_mean * factor)
+        self.fc1 = fc1
+        self.norm = nn.Identity()
+
     def _normalize(self, squeezed):
         norm = self.norm
         if (isinstance(norm, _BatchNorm) and norm.training

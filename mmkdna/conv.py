@@ -1,6 +1,7 @@
 """The conv type ``KernelDNA``."""
 import warnings
 
+import torch
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -24,7 +25,9 @@ class KernelDNAConv2d(nn.Conv2d):
       .. math:: y = \text{conv}(x \cdot g(x), W (1 + f)(1 + s)) + b
 
     The kernel of a child is the same for all images, so the convolution costs
-    what a plain one does. Source: arXiv 2503.23379.
+    what a plain one does; in eval mode without gradients it is derived once
+    and kept until something changes. With ``share=False`` a child is its own
+    parent and owns its kernel. Source: arXiv 2503.23379.
 
     Args:
         in_channels (int): Channels of the input.
@@ -83,12 +86,14 @@ class KernelDNAConv2d(nn.Conv2d):
             device=device,
             dtype=dtype)
         self.options = SharingOptions.parse(options)
+        self.adapter = None
         self.linked = False
         self.num_children = 0
         self.parent_name = None
         # In a tuple, the parent is no submodule: it appears once in the state
         # dict, and deepcopy and pickle still follow it.
         self._parent = ()
+        self._kept_kernel = None
         KernelDNAConv2d._warn_unlinked = True
 
     @property
@@ -114,24 +119,48 @@ class KernelDNAConv2d(nn.Conv2d):
 
         Returns:
             Tensor: Shape (C_out, C_in / groups, kH, kW). A child's is derived
-            from its parent's anew at each call.
+            from its parent's.
         """
-        if self._parent:
-            return self.adapter.derive(self._parent[0].weight)
-        return self.weight
+        if not self._parent:
+            return self.weight
+        if self.training or torch.is_grad_enabled():
+            return self._derive()
+        # In eval, derived anew only if one of the tensors it comes from was
+        # moved, replaced or written to.
+        state = [(id(tensor), tensor.data_ptr(), tensor._version)
+                 for tensor in self._sources()]
+        if self._kept_kernel is None or self._kept_kernel[0] != state:
+            self._kept_kernel = (state, self._derive())
+        return self._kept_kernel[1]
+
+    def _sources(self):
+        adapter = self.adapter
+        sources = (self._parent[0].weight, adapter.filter, adapter.spatial,
+                   self._buffers.get('own_weight'),
+                   self._buffers.get('own_share'))
+        return [tensor for tensor in sources if tensor is not None]
+
+    def _derive(self):
+        kernel = self.adapter.derive(self._parent[0].weight)
+        if 'own_weight' in self._buffers:
+            kernel = kernel.lerp(
+                self.own_weight.to(kernel), self.own_share.to(kernel))
+        return kernel
 
     def derive_from(self, parent, parent_name):
-        """Become a child: drop the kernel, get an adapter.
+        """Become a child: get an adapter, and drop an own kernel.
 
         Args:
-            parent (KernelDNAConv2d): A plain convolution or a parent.
+            parent (KernelDNAConv2d): A plain convolution or a parent; with
+                ``share=False`` this convolution itself.
             parent_name (str): Its name in the backbone, neck or head.
 
         Raises:
             ValueError: If the two do not fit, or ``rd_ratio`` leaves the gate
                 no channel.
         """
-        if (self.role != 'plain' or parent.role == 'child' or parent is self
+        if (self.role != 'plain' or parent.role == 'child'
+                or (parent is self) == self.options.share
                 or parent.weight_shape != self.weight_shape
                 or parent.groups != self.groups):
             raise ValueError(
@@ -142,10 +171,41 @@ class KernelDNAConv2d(nn.Conv2d):
         # A frozen stage stays frozen, a stage in eval mode stays in it.
         adapter.to(self.weight).requires_grad_(self.weight.requires_grad)
         self.adapter = adapter.train(self.training)
-        del self.weight
+        if parent is not self:
+            if self.options.gradual:
+                self.register_buffer('own_weight', self.weight.detach())
+                self.register_buffer('own_share', self.weight.new_ones(()))
+            del self.weight
+            parent.num_children += 1
         self._parent = (parent, )
         self.parent_name = parent_name
-        parent.num_children += 1
+
+    def drop_own_weight(self):
+        """End a gradual start: only the derived kernel is left."""
+        for name in ('own_weight', 'own_share'):
+            self._buffers.pop(name, None)
+
+    @torch.no_grad()
+    def switch_to_deploy(self):
+        """Become independent: a child folds its kernel and its gate's norm.
+
+        Its former parent is not told; :func:`mmkdna.switch_to_deploy` does
+        that for a whole model.
+        """
+        if not self._parent:
+            return
+        kernel = self._derive().detach().clone()
+        requires_grad = self._parent[0].weight.requires_grad
+        self.drop_own_weight()
+        self._parent = ()
+        self.parent_name = self._kept_kernel = None
+        self.weight = nn.Parameter(kernel, requires_grad=requires_grad)
+        gate = self.adapter.gate
+        if gate is None:
+            self.adapter = None
+        else:
+            gate.fold_norm()
+            self.adapter.filter = self.adapter.spatial = None
 
     def forward(self, x):
         """
@@ -155,7 +215,7 @@ class KernelDNAConv2d(nn.Conv2d):
         Returns:
             Tensor: Shape (N, C_out, H', W').
         """
-        if not self._parent:
+        if self.adapter is None:
             if not self.linked and KernelDNAConv2d._warn_unlinked:
                 KernelDNAConv2d._warn_unlinked = False
                 warnings.warn(
@@ -167,13 +227,50 @@ class KernelDNAConv2d(nn.Conv2d):
         return self._conv_forward(
             self.adapter.modulate(x), self.kernel(), self.bias)
 
+    def train(self, mode=True):
+        """Set train or eval mode, and forget a derived kernel that was kept.
+
+        Args:
+            mode (bool): Whether train mode. Defaults to True.
+
+        Returns:
+            KernelDNAConv2d: Itself.
+        """
+        self._kept_kernel = None
+        return super().train(mode)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        # A checkpoint from after a gradual start: it is over here as well.
+        if ('own_weight' in self._buffers
+                and f'{prefix}own_weight' not in state_dict and any(
+                    key.startswith(f'{prefix}adapter.')
+                    for key in state_dict)):
+            self.drop_own_weight()
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def __getstate__(self):
+        return dict(self.__dict__, _kept_kernel=None)
+
     def __getattr__(self, name):
-        # Only reached for what is not there, as a child's weight.
-        if name == 'weight' and self.__dict__.get('_parent'):
+        if (name == 'weight' and self.__dict__.get('_parent')
+                and 'weight' not in self._parameters):
             raise AttributeError(
                 f'a child owns no weight: this one derives its kernel from '
-                f'{self.parent_name!r}; kernel() returns it')
+                f'{self.parent_name!r}; kernel() returns it, and '
+                'mmkdna.switch_to_deploy(model) gives each child its own, '
+                'which fusing and exporting need')
         return super().__getattr__(name)
+
+    def __setattr__(self, name, value):
+        # What folds a norm into a convolution leaves a new bias behind. Its
+        # factor in the kernel would reach the children as well.
+        if (name == 'bias' and isinstance(value, nn.Parameter)
+                and self.__dict__.get('num_children') and self.bias is None):
+            raise RuntimeError(
+                'a norm is being folded into a convolution from whose kernel '
+                f'{self.num_children} others derive theirs: call '
+                'mmkdna.switch_to_deploy(model) before fusing')
+        super().__setattr__(name, value)
 
     def extra_repr(self):
         role = self.role

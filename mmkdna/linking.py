@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional, Tuple
 from mmengine.logging import print_log
 
 from .adapter import reduced_channels
+from .checkpoints.plain import accept_plain_weights
 from .conv import KernelDNAConv2d
 from .options import SharingOptions
 
@@ -57,9 +58,12 @@ def link_kernels(module):
                              conv.options.rd_ratio)
     for child, parent in links:
         convs[child].derive_from(convs[parent], parent)
+        if convs[child].options.deploy:
+            convs[child].switch_to_deploy()
     for conv in unlinked.values():
         conv.linked = True
     if links:
+        accept_plain_weights(module)
         table = sharing_table(module)
         print_log(
             f'KernelDNA: {type(module).__name__}: {table.children} of '
@@ -127,6 +131,9 @@ def _plan(convs, options):
     for names in kin.values():
         if len(names) < 2:
             continue
+        if not options[names[0]].share:
+            links.extend(Link(name, name) for name in names)
+            continue
         per_parent = options[names[0]].children_per_parent or len(names) - 1
         families = max(len(names) // (per_parent + 1), 1)
         # The first family takes what is left over.
@@ -142,6 +149,9 @@ def _plan(convs, options):
 def _takes_part(name, conv, options):
     """Whether the options let a convolution share, kin or no kin."""
     if conv.groups > 1 and not options.grouped:
+        return False
+    # Spectral norm and the like compute the kernel at each forward.
+    if 'weight' not in conv._parameters:
         return False
     if min(conv.in_channels, conv.out_channels) < options.min_channels:
         return False
@@ -278,8 +288,9 @@ def sharing_table(model):
     for name, conv in convs.items():
         saved = 0
         if conv.role == 'child':
-            adapter = sum(p.numel() for p in conv.adapter.parameters())
-            saved = conv.parent.weight.numel() - adapter
+            saved = -sum(p.numel() for p in conv.adapter.parameters())
+            if conv.parent is not conv:
+                saved += conv.parent.weight.numel()
         table.append(
             SharingRow(name, conv.role, names.get(conv.parent),
                        conv.weight_shape,

@@ -12,10 +12,10 @@ GATE_NORMS = ('BN', 'SyncBN', 'GN')
 class SharingOptions:
     """Options of one ``KernelDNA`` convolution.
 
-    The first seven decide which convolutions are kin and who is a child; the
-    last three what an adapter consists of. All convolutions built from one
-    ``conv_cfg`` carry the same options, and only convolutions with the same
-    options share.
+    The first eight decide which convolutions share and who is a child, the
+    next three what an adapter consists of, the last two in which form a child
+    is built. All convolutions built from one ``conv_cfg`` carry the same
+    options, and only convolutions with the same options share.
 
     Args:
         children_per_parent (int, optional): How many children each parent
@@ -37,6 +37,8 @@ class SharingOptions:
             Defaults to False.
         shortcuts (bool): Whether the convolution of a residual shortcut is
             kin of the main path. Defaults to False.
+        share (bool): ``False`` gives all kin an adapter on their own kernel:
+            each is its own parent, and nothing is saved. Defaults to True.
         rd_ratio (float): The gate reduces to
             ``int(min(in_channels, out_channels) * rd_ratio)`` channels.
             Defaults to 0.25.
@@ -45,6 +47,11 @@ class SharingOptions:
             all three.
         norm_cfg (dict, optional): The norm of the gate: 'BN', 'SyncBN', 'GN'
             or ``None``. Defaults to ``dict(type='BN')``.
+        gradual (bool): A child starts from its own kernel, kept beside the
+            derived one, and :class:`mmkdna.hooks.KernelSharingHook` takes it
+            away during training. Defaults to False.
+        deploy (bool): Children are built in the form that
+            :func:`mmkdna.switch_to_deploy` gives them. Defaults to False.
 
     Raises:
         TypeError: If an option has the wrong type.
@@ -57,9 +64,12 @@ class SharingOptions:
     stage_level: int = 1
     grouped: bool = False
     shortcuts: bool = False
+    share: bool = True
     rd_ratio: float = 0.25
     modulation: Tuple[str, ...] = MODULATIONS
     norm_cfg: Optional[dict] = field(default_factory=lambda: dict(type='BN'))
+    gradual: bool = False
+    deploy: bool = False
 
     def __post_init__(self):
         if self.kernel_sizes is not None:
@@ -108,6 +118,8 @@ class SharingOptions:
             self.norm_cfg is None or self.norm_cfg.get('type') in GATE_NORMS,
             'norm_cfg', 'None or a dict whose type is one of '
             f'{GATE_NORMS}, since the gate has one value per channel,')
+        require(not (self.gradual and (self.deploy or not self.share)),
+                'gradual', 'False together with deploy=True or share=False')
         if self.name_pattern is not None:
             try:
                 re.compile(self.name_pattern)

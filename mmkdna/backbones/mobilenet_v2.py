@@ -1,4 +1,5 @@
 """The paper's MobileNetV2, for any host library's ``MobileNetV2`` class."""
+from ..checkpoints.plain import accept_plain_weights
 from ..linking import link_kernels
 from .base import check_sharing_stages, sharing_conv_cfg
 
@@ -42,6 +43,8 @@ class KernelDNAMobileNetV2Mixin:
             name_pattern=r'^layer\d+\.(?!0\.)')
         super().__init__(*args, **kwargs)
         link_kernels(self)
+        # The plain network too takes torchvision's keys.
+        accept_plain_weights(self)
 
     def make_layer(self, *args, **kwargs):
         """Build the next stage, its convolutions KernelDNA's if it shares."""

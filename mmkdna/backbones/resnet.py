@@ -1,4 +1,5 @@
 """The paper's ResNets, for any host library's ``ResNet`` class."""
+from ..checkpoints.plain import accept_plain_weights
 from ..linking import link_kernels
 from .base import check_sharing_stages, sharing_conv_cfg
 
@@ -74,6 +75,8 @@ class KernelDNAResNetMixin:
         self.sharing_conv_cfg = sharing_conv_cfg(conv_cfg, **own)
         super().__init__(depth, *args, **kwargs)
         link_kernels(self)
+        # The plain network of this topology too has blocks to start.
+        accept_plain_weights(self)
 
     def make_res_layer(self, **kwargs):
         """Build the next stage, its convolutions KernelDNA's if it shares."""

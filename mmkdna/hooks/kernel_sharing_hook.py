@@ -1,0 +1,112 @@
+"""From a child's own kernel to its parent's, step by step."""
+import math
+
+from mmengine.hooks import EMAHook, Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from ..conv import KernelDNAConv2d
+
+SCHEDULES = ('linear', 'cosine')
+
+
+@HOOKS.register_module()
+class KernelSharingHook(Hook):
+    r"""Start children from their own pretrained kernels.
+
+    With ``conv_cfg=dict(type='KernelDNA', gradual=True)`` a child keeps the
+    kernel :math:`W_0` that plain pretrained weights have for it, and computes
+    with :math:`a W_0 + (1 - a) W_\text{derived}`. This hook lowers :math:`a`
+    from 1 to 0; then :math:`W_0` is gone from the model, the averaged model of
+    an ``EMAHook`` and their checkpoints. :math:`W_0` is a buffer, so no
+    optimizer ever holds it. It depends on the iteration only: a run that is
+    interrupted on the way resumes exactly.
+
+    Args:
+        end (int): Iteration from which children have derived kernels only.
+        begin (int): Iteration at which they begin to move. Defaults to 0.
+        schedule (str): 'linear' or 'cosine'. Defaults to 'linear'.
+
+    Raises:
+        ValueError: If the iterations or the schedule make no sense.
+    """
+
+    # Before EMAHook (NORMAL) and CheckpointHook (VERY_LOW).
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, end, begin=0, schedule='linear'):
+        if not 0 <= begin < end:
+            raise ValueError(
+                f'KernelSharingHook: begin={begin} and end={end} are given, '
+                '0 <= begin < end, in iterations, is expected')
+        if schedule not in SCHEDULES:
+            raise ValueError(f'KernelSharingHook: schedule={schedule!r} is '
+                             f'given, one of {SCHEDULES} is expected')
+        self.begin = begin
+        self.end = end
+        self.schedule = schedule
+
+    def before_train(self, runner):
+        """Check that there is something to do, and time to do it.
+
+        Raises:
+            ValueError: If training stops before ``end``, or no convolution
+                is a gradual child although ``end`` is still to come.
+        """
+        if runner.max_iters <= self.end:
+            raise ValueError(
+                f'KernelSharingHook: end={self.end} is given, but training '
+                f'stops after {runner.max_iters} iterations, with the '
+                'children on their way: set an earlier end')
+        if runner.iter < self.end and not self._children(runner):
+            raise ValueError(
+                'KernelSharingHook finds no child that has its own kernel: '
+                'expected conv_cfg=dict(type=\'KernelDNA\', gradual=True) on '
+                'a backbone, neck or head that shares; set it, or remove the '
+                'hook')
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        """Set each child's share of its own kernel for this iteration."""
+        children = self._children(runner)
+        if not children:
+            return
+        if runner.iter >= self.end:
+            for conv in children:
+                conv.drop_own_weight()
+            print_log(
+                f'KernelSharingHook: from iteration {runner.iter} on all '
+                'children have derived kernels only',
+                logger='current')
+            return
+        for conv in children:
+            conv.own_share.fill_(self.own_share(runner.iter))
+
+    def own_share(self, iteration):
+        """A child's share of its own kernel.
+
+        Args:
+            iteration (int): Iteration, from 0.
+
+        Returns:
+            float: 1 until ``begin``, 0 from ``end`` on.
+        """
+        progress = (iteration - self.begin) / (self.end - self.begin)
+        progress = min(max(progress, 0.), 1.)
+        if self.schedule == 'cosine':
+            progress = (1 - math.cos(math.pi * progress)) / 2
+        return 1 - progress
+
+    @staticmethod
+    def _children(runner):
+        models = [runner.model]
+        models += [
+            hook.ema_model for hook in runner.hooks
+            if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model')
+        ]
+        return [
+            conv for model in models for conv in (
+                model.module if is_model_wrapper(model) else model).modules()
+            if isinstance(conv, KernelDNAConv2d)
+            and 'own_weight' in conv._buffers
+        ]
