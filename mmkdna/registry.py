@@ -1,6 +1,7 @@
 """The scope ``mmkdna``, and linking of whatever a model registry builds."""
 import functools
 
+from mmengine.config import Config
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import DefaultScope, Registry
 from torch import nn
@@ -34,7 +35,7 @@ def _linking(build_func):
 
     @functools.wraps(build_func)
     def build_and_link(cfg, registry, *args, **kwargs):
-        if not isinstance(cfg, list):
+        if isinstance(cfg, (dict, Config)):
             register_backbones(cfg, _scope(cfg, registry))
         built = build_func(cfg, registry, *args, **kwargs)
         # A list of configs becomes a Sequential of units of their own.

@@ -3,6 +3,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.analysis import get_model_complexity_info
 from mmengine.model.utils import revert_sync_batchnorm
 from torch import nn
 
@@ -207,3 +208,14 @@ def test_conversion_of_sync_bn_leaves_links_valid():
         for child in children_of(changed).values():
             assert child.parent is changed[0][2]
     assert reverted(torch.randn(2, 8, 4, 4)).isfinite().all()
+
+
+def test_counting_flops_leaves_links_valid():
+    module = make_kin(3)
+    counted = get_model_complexity_info(
+        module, (8, 10, 10), show_table=False, show_arch=False)
+    assert pattern(module) == 'S S F'
+    # A child costs what a plain convolution does, and two small layers.
+    convs, gates = 3 * 8 * 8 * 9 * 10 * 10, 2 * (8 * 2 + 2 * 8)
+    assert counted['flops'] - convs - gates <= 2 * 2 * 2  # the gates' norms
+    assert counted['params'] == sum(p.numel() for p in module.parameters())

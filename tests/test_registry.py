@@ -1,10 +1,13 @@
 """What a model registry builds is linked, each unit within itself."""
 import copy
+import subprocess
+import sys
 import warnings
 
 import pytest
 import torch
 from mmcv.cnn import ConvModule, build_conv_layer
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, Registry, init_default_scope
@@ -175,13 +178,43 @@ def test_an_error_comes_while_building():
         MODELS.build(cfg)
 
 
-def test_the_log_says_what_was_linked(monkeypatch):
+@pytest.mark.parametrize('cfg', ['KdnaUnit', None, 3])
+def test_what_is_no_config_gets_the_registrys_own_error(cfg):
+    with pytest.raises(TypeError, match='cfg should be a dict'):
+        MODELS.build(cfg)
+
+
+def test_a_config_object_is_a_config():
+    assert pattern(MODELS.build(Config(dict(UNIT)))) == 'S F'
+
+
+def test_with_its_scope_the_conv_type_needs_no_import():
+    code = ('import sys\n'
+            'from mmcv.cnn import build_conv_layer\n'
+            'assert "mmkdna" not in sys.modules\n'
+            'conv = build_conv_layer(dict(type="mmkdna.KernelDNA"), 4, 4, 3)\n'
+            'assert type(conv).__name__ == "KernelDNAConv2d"')
+    done = subprocess.run([sys.executable, '-c', code],
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('cfg, said', [
+    (dict(UNIT, number=3), 'Unit: 2 of 3 convolutions'),
+    (dict(type='mmdet.KernelDNAResNet', depth=18, base_channels=16),
+     'KernelDNAResNet: 6 of 14 convolutions'),
+])
+def test_the_log_says_once_what_was_linked(monkeypatch, cfg, said):
     lines = []
     logger = MMLogger.get_current_instance()
     monkeypatch.setattr(logger, 'handle', lambda r: lines.append(r.msg))
-    MODELS.build(dict(UNIT, number=3))
+    model = MODELS.build(cfg)
     MODELS.build(dict(UNIT, number=1))
     line, = [line for line in lines if line.startswith('KernelDNA:')]
-    saved = 2 * (4 * 4 * 9 - (4 + 9 + 4 + 2 + 4 + 4))
-    assert 'Unit: 2 of 3 convolutions derive their kernel' in line
-    assert f'saves {saved} parameters' in line
+    saved = sum(
+        c.parent.weight.numel() - sum(p.numel()
+                                      for p in c.adapter.parameters())
+        for c in children_of(model).values())
+    assert f'{said} derive their kernel' in line
+    assert f'saves {saved:,} parameters' in line
