@@ -56,16 +56,19 @@ def test_a_parent_equals_conv2d_bit_for_bit():
     assert torch.equal(parent(x), stock(x))
 
 
-def test_a_parents_kernel_reaches_its_children():
-    module = randomize(make_kin(3)).eval()
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('grad', [True, False])
+def test_a_parents_kernel_reaches_its_children(training, grad):
+    module = randomize(make_kin(3)).train(training)
     x = torch.randn(2, 8, 6, 6)
     *children, parent = kernel_dna(module).values()
-    before = [child(x) for child in children]
-    with torch.no_grad():
-        parent.weight.mul_(2)
-    for child, old in zip(children, before):
-        bias = child.bias[:, None, None]
-        torch.testing.assert_close(child(x) - bias, 2 * (old - bias))
+    with torch.set_grad_enabled(grad):
+        before = [child(x) for child in children]
+        with torch.no_grad():
+            parent.weight.mul_(2)
+        for child, old in zip(children, before):
+            bias = child.bias[:, None, None]
+            torch.testing.assert_close(child(x) - bias, 2 * (old - bias))
 
 
 def test_all_gradients_reach_the_parent():
@@ -197,7 +200,7 @@ def test_an_adapter_has_the_type_of_its_conv():
     assert {p.dtype for p in convs[0].parameters()} == {torch.float64}
 
 
-@pytest.mark.parametrize('parent', [(8, 8, 5), (8, 4, 3), (8, 8, 3, 2)])
+@pytest.mark.parametrize('parent', [(8, 8, 5), (8, 4, 3), (16, 8, 3, 2)])
 def test_only_a_conv_of_the_same_shape_is_a_parent(parent):
     child = KernelDNAConv2d(8, 8, 3)
     in_channels, out_channels, size, *groups = parent

@@ -54,11 +54,11 @@ def test_children_per_parent(per_parent, expected):
 
 
 def test_links_are_returned_and_a_second_call_links_nothing():
-    module = make_module({**numbered(3), **numbered(2, 'layer2')})
+    module = make_module({**numbered(4), **numbered(2, 'layer2')})
     links = link_kernels(module)
     assert links == [
-        Link('layer1.0', 'layer1.2'),
-        Link(child='layer1.1', parent='layer1.2'),
+        Link('layer1.0', 'layer1.1'),
+        Link(child='layer1.2', parent='layer1.3'),
         Link('layer2.0', 'layer2.1')
     ]
     before = {name: id(p) for name, p in module.named_parameters()}
@@ -68,7 +68,8 @@ def test_links_are_returned_and_a_second_call_links_nothing():
 
 
 def test_what_was_linked_alone_is_not_linked_again_in_a_larger_module():
-    parts = nn.ModuleList([make_module(numbered(1)), make_module(numbered(1))])
+    parts = nn.ModuleList(
+        [make_module(numbered(1), stage_level=0) for _ in range(2)])
     for part in parts:
         link_kernels(part)
     assert link_kernels(parts) == []
