@@ -3,7 +3,7 @@ from .checkpoints.names import load_from_mmkdna  # noqa: F401
 from .config import find_mmseg_configs
 from .conv import KernelDNAConv2d
 from .deploy import switch_to_deploy
-from .hooks import KernelSharingHook
+from .hooks import ChildFittingHook, KernelSharingHook
 from .linking import Link, link_kernels, sharing_table
 from .options import SharingOptions
 from .registry import MODELS
@@ -12,6 +12,7 @@ from .version import __version__
 find_mmseg_configs()
 
 __all__ = [
-    'KernelDNAConv2d', 'KernelSharingHook', 'Link', 'MODELS', 'SharingOptions',
-    '__version__', 'link_kernels', 'sharing_table', 'switch_to_deploy'
+    'ChildFittingHook', 'KernelDNAConv2d', 'KernelSharingHook', 'Link',
+    'MODELS', 'SharingOptions', '__version__', 'link_kernels', 'sharing_table',
+    'switch_to_deploy'
 ]

@@ -172,7 +172,7 @@ class KernelDNAConv2d(nn.Conv2d):
         adapter.to(self.weight).requires_grad_(self.weight.requires_grad)
         self.adapter = adapter.train(self.training)
         if parent is not self:
-            if self.options.gradual:
+            if self.options.keep_own_kernel:
                 self.register_buffer('own_weight', self.weight.detach())
                 self.register_buffer('own_share', self.weight.new_ones(()))
             del self.weight
@@ -181,7 +181,7 @@ class KernelDNAConv2d(nn.Conv2d):
         self.parent_name = parent_name
 
     def drop_own_weight(self):
-        """End a gradual start: only the derived kernel is left."""
+        """Keep the derived kernel only (``keep_own_kernel`` is over)."""
         for name in ('own_weight', 'own_share'):
             self._buffers.pop(name, None)
 
@@ -240,7 +240,7 @@ class KernelDNAConv2d(nn.Conv2d):
         return super().train(mode)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        # A checkpoint from after a gradual start: it is over here as well.
+        # A checkpoint from after the own kernel's end: it ends here as well.
         if ('own_weight' in self._buffers
                 and f'{prefix}own_weight' not in state_dict and any(
                     key.startswith(f'{prefix}adapter.')

@@ -47,9 +47,11 @@ class SharingOptions:
             all three.
         norm_cfg (dict, optional): The norm of the gate: 'BN', 'SyncBN', 'GN'
             or ``None``. Defaults to ``dict(type='BN')``.
-        gradual (bool): A child starts from its own kernel, kept beside the
-            derived one, and :class:`mmkdna.hooks.KernelSharingHook` takes it
-            away during training. Defaults to False.
+        keep_own_kernel (bool): A child keeps, beside the derived kernel, the
+            one that plain weights bring for it, and computes with that until
+            :class:`mmkdna.hooks.KernelSharingHook` or
+            :class:`mmkdna.hooks.ChildFittingHook` takes it away. Defaults to
+            False.
         deploy (bool): Children are built in the form that
             :func:`mmkdna.switch_to_deploy` gives them. Defaults to False.
 
@@ -68,7 +70,7 @@ class SharingOptions:
     rd_ratio: float = 0.25
     modulation: Tuple[str, ...] = MODULATIONS
     norm_cfg: Optional[dict] = field(default_factory=lambda: dict(type='BN'))
-    gradual: bool = False
+    keep_own_kernel: bool = False
     deploy: bool = False
 
     def __post_init__(self):
@@ -118,8 +120,9 @@ class SharingOptions:
             self.norm_cfg is None or self.norm_cfg.get('type') in GATE_NORMS,
             'norm_cfg', 'None or a dict whose type is one of '
             f'{GATE_NORMS}, since the gate has one value per channel,')
-        require(not (self.gradual and (self.deploy or not self.share)),
-                'gradual', 'False together with deploy=True or share=False')
+        require(not (self.keep_own_kernel and (self.deploy or not self.share)),
+                'keep_own_kernel',
+                'False together with deploy=True or share=False')
         if self.name_pattern is not None:
             try:
                 re.compile(self.name_pattern)

@@ -1,12 +1,11 @@
 """From a child's own kernel to its parent's, step by step."""
 import math
 
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from ..conv import KernelDNAConv2d
+from .own_kernels import own_kernel_children
 
 SCHEDULES = ('linear', 'cosine')
 
@@ -15,9 +14,9 @@ SCHEDULES = ('linear', 'cosine')
 class KernelSharingHook(Hook):
     r"""Start children from their own pretrained kernels.
 
-    With ``conv_cfg=dict(type='KernelDNA', gradual=True)`` a child keeps the
-    kernel :math:`W_0` that plain pretrained weights have for it, and computes
-    with :math:`a W_0 + (1 - a) W_\text{derived}`. This hook lowers :math:`a`
+    With ``conv_cfg=dict(type='KernelDNA', keep_own_kernel=True)`` a child
+    keeps the kernel :math:`W_0` that plain pretrained weights have for it, and
+    computes with :math:`a W_0 + (1 - a) W_\text{derived}`. This hook lowers :math:`a`
     from 1 to 0; then :math:`W_0` is gone from the model, the averaged model of
     an ``EMAHook`` and their checkpoints. :math:`W_0` is a buffer, so no
     optimizer ever holds it. It depends on the iteration only: a run that is
@@ -52,23 +51,23 @@ class KernelSharingHook(Hook):
 
         Raises:
             ValueError: If training stops before ``end``, or no convolution
-                is a gradual child although ``end`` is still to come.
+                keeps its own kernel although ``end`` is still to come.
         """
         if runner.max_iters <= self.end:
             raise ValueError(
                 f'KernelSharingHook: end={self.end} is given, but training '
                 f'stops after {runner.max_iters} iterations, with the '
                 'children on their way: set an earlier end')
-        if runner.iter < self.end and not self._children(runner):
+        if runner.iter < self.end and not own_kernel_children(runner):
             raise ValueError(
                 'KernelSharingHook finds no child that has its own kernel: '
-                'expected conv_cfg=dict(type=\'KernelDNA\', gradual=True) on '
-                'a backbone, neck or head that shares; set it, or remove the '
+                'expected conv_cfg=dict(type=\'KernelDNA\', '
+                'keep_own_kernel=True) on what shares; set it, or remove the '
                 'hook')
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Set each child's share of its own kernel for this iteration."""
-        children = self._children(runner)
+        children = own_kernel_children(runner)
         if not children:
             return
         if runner.iter >= self.end:
@@ -96,17 +95,3 @@ class KernelSharingHook(Hook):
         if self.schedule == 'cosine':
             progress = (1 - math.cos(math.pi * progress)) / 2
         return 1 - progress
-
-    @staticmethod
-    def _children(runner):
-        models = [runner.model]
-        models += [
-            hook.ema_model for hook in runner.hooks
-            if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model')
-        ]
-        return [
-            conv for model in models for conv in (
-                model.module if is_model_wrapper(model) else model).modules()
-            if isinstance(conv, KernelDNAConv2d)
-            and 'own_weight' in conv._buffers
-        ]

@@ -1,0 +1,59 @@
+"""From a child's own kernel to its parent's at once, fitted on images."""
+from itertools import islice
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from ..checkpoints.fitting import fit_children
+from .own_kernels import own_kernel_children
+
+
+@HOOKS.register_module()
+class ChildFittingHook(Hook):
+    """Fit blocks with children to what they computed with own kernels.
+
+    Before the first iteration :func:`mmkdna.checkpoints.fitting.fit_children`
+    runs on images of the train dataloader; labels are not looked at. Children
+    need ``conv_cfg=dict(type='KernelDNA', keep_own_kernel=True)`` and plain
+    pretrained weights; afterwards they have derived kernels only. A run that
+    is resumed is not fitted again.
+
+    Args:
+        num_batches (int): Batches to look at, per process. Defaults to 50.
+
+    Raises:
+        ValueError: If ``num_batches`` is not positive.
+    """
+
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, num_batches=50):
+        if num_batches < 1:
+            raise ValueError(f'ChildFittingHook: num_batches={num_batches} is '
+                             'given, 1 or more is expected')
+        self.num_batches = num_batches
+
+    def before_train(self, runner):
+        """Fit, unless the run is resumed.
+
+        Raises:
+            ValueError: If no child keeps its own kernel.
+        """
+        if runner.iter > 0:
+            return
+        if not own_kernel_children(runner):
+            raise ValueError(
+                'ChildFittingHook finds no child that has its own kernel: '
+                'expected conv_cfg=dict(type=\'KernelDNA\', '
+                'keep_own_kernel=True) on a backbone that shares; set it, or '
+                'remove the hook')
+        model = runner.model.module if is_model_wrapper(
+            runner.model) else runner.model
+        batches = [
+            model.data_preprocessor(batch, False)['inputs']
+            for batch in islice(runner.train_dataloader, self.num_batches)
+        ]
+        fit_children(model, batches, model.extract_feat)
+        for conv in own_kernel_children(runner):
+            conv.drop_own_weight()

@@ -1,0 +1,95 @@
+"""Turn the weights of a plain network into those of a KernelDNA model.
+
+    python tools/model_converters/plain_to_mmkdna.py CONFIG SRC DST
+
+init_cfg does the same within a training. This tool is for a look before: the
+file it writes goes into tools/test.py. SRC is a plain checkpoint of CONFIG's
+backbone, or of a whole classifier in torchvision's key layout.
+"""
+import argparse
+import sys
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, save_checkpoint
+from mmengine.runner.checkpoint import load_state_dict
+
+import mmkdna  # noqa: F401
+from mmkdna.checkpoints.files import CheckpointError, load_file
+from mmkdna.checkpoints.fitting import fit_children
+
+# torchvision's classifiers, behind the backbone.
+HEADS = ('fc.', 'classifier.1.')
+
+
+def parse_args():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='config of the KernelDNA model')
+    parser.add_argument('src', help='checkpoint of the plain network')
+    parser.add_argument('dst', help='checkpoint to write')
+    parser.add_argument(
+        '--fit',
+        type=int,
+        metavar='BATCHES',
+        help='fit children on so many batches of the train dataloader; needs '
+        'keep_own_kernel=True in conv_cfg')
+    parser.add_argument(
+        '--precise-bn',
+        type=int,
+        metavar='BATCHES',
+        help='re-estimate all batch-norm statistics on so many batches')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    return parser.parse_args()
+
+
+def main():
+    """Convert."""
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    try:
+        state_dict = load_file(args.src)
+    except CheckpointError as error:
+        sys.exit(str(error))
+    state_dict = state_dict.get('state_dict', state_dict)
+    model = MODELS.build(cfg.model)
+    backbone, rest = {}, {}
+    for key, value in state_dict.items():
+        head = next((h for h in HEADS if key.startswith(h)), None)
+        if key.startswith('backbone.'):
+            backbone[key[len('backbone.'):]] = value
+        elif head is not None:
+            rest['head.fc.' + key[len(head):]] = value
+        elif key.split('.')[0] in ('neck', 'head', 'decode_head'):
+            rest[key] = value
+        else:
+            backbone[key] = value
+    load_state_dict(model, rest, logger='silent')
+    load_state_dict(model.backbone, backbone, logger='current')
+
+    def batches(number):
+        loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+        for _, batch in zip(range(number), loader):
+            yield model.data_preprocessor(batch, False)['inputs']
+
+    if args.fit:
+        fit_children(model, list(batches(args.fit)), model.extract_feat)
+    if args.precise_bn:
+        from mmengine.model.utils import _BatchNorm
+        norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        model.train()
+        import torch
+        with torch.no_grad():
+            for batch in batches(args.precise_bn):
+                model.extract_feat(batch)
+    save_checkpoint(dict(meta={}, state_dict=model.state_dict()), args.dst)
+
+
+if __name__ == '__main__':
+    main()
