@@ -3,6 +3,7 @@ import copy
 import subprocess
 import sys
 import warnings
+from importlib import import_module
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ UNIT = dict(type='KdnaUnit')
 
 def host_registries():
     return [
-        __import__(f'{host}.registry').registry.MODELS
+        import_module(f'{host}.registry').MODELS
         for host in ('mmdet', 'mmseg', 'mmpretrain')
     ]
 

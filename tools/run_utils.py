@@ -17,6 +17,12 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
 
+# What mmengine takes all together or not at all.
+PARTS = dict(
+    train=('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    val=('val_dataloader', 'val_cfg', 'val_evaluator'),
+    test=('test_dataloader', 'test_cfg', 'test_evaluator'))
+
 
 def add_common_arguments(parser):
     """Add the arguments that train.py and test.py share.
@@ -64,12 +70,12 @@ def parse_args(parser):
     return args
 
 
-def load_config(args, needs):
+def load_config(args, task):
     """Read the config and apply the command line's common arguments.
 
     Args:
         args (argparse.Namespace): The command line.
-        needs (Sequence[str]): What the config must have.
+        task (str): What the config is for, 'train' or 'test'.
 
     Returns:
         Config: The config, with work_dir and launcher set.
@@ -88,12 +94,15 @@ def load_config(args, needs):
             f'{args.config} is given as config, but{given} it cannot be read '
             f'({describe(error)}): correct it, or take one of the folder '
             'configs') from error
-    missing = [key for key in needs if cfg.get(key) is None]
-    if missing:
-        raise SystemExit(
-            f'{args.config} is given as config, but it has no '
-            f'{", ".join(missing)}: a config for this tool sets '
-            f'{", ".join(needs)}, most of them through its _base_')
+    for split, parts in PARTS.items():
+        needs = ('model', *parts) if split == task else parts
+        missing = [key for key in needs if cfg.get(key) is None]
+        if missing and (split == task or len(missing) < len(parts)):
+            raise SystemExit(
+                f'{args.config} is given as config, but it has no '
+                f'{", ".join(missing)}: {", ".join(needs)} are expected, all '
+                'of them' + ' or none' * (split != task) + '; most configs '
+                'have them from their _base_')
     name = osp.splitext(osp.basename(args.config))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join(
         './work_dirs', name)

@@ -10,7 +10,6 @@ from run_utils import (add_common_arguments, build_runner, check_checkpoint,
 
 import mmkdna  # noqa: F401
 
-NEEDS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 TTA_MODELS = dict(
     mmdet=dict(
         type='DetTTAModel',
@@ -18,6 +17,11 @@ TTA_MODELS = dict(
                      max_per_img=100)),
     mmseg=dict(type='SegTTAModel'),
     mmpretrain=dict(type='AverageClsScoreTTA'))
+
+DRAWING = dict(
+    mmdet='DetVisualizationHook',
+    mmseg='SegVisualizationHook',
+    mmpretrain='VisualizationHook')
 
 
 def get_parser():
@@ -45,36 +49,37 @@ def draw_pictures(cfg, show_dir):
     The three hooks and their visualizers put ground truth, if the test
     pipeline loads any, and prediction into one picture.
     """
+    scope = cfg.get('default_scope')
+    if scope not in DRAWING:
+        raise SystemExit(
+            f'--show-dir is given, but {cfg.filename} has the default_scope '
+            f'{scope}, and only {", ".join(DRAWING)} are known to have a hook '
+            'that draws: leave --show-dir away')
     # The hooks take a relative path from somewhere in the work_dir.
     show_dir = osp.abspath(show_dir)
-    hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
-    name = str(hook.get('type')).split('.')[-1]
-    if name == 'DetVisualizationHook':
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    hook = hooks.get('visualization') or ConfigDict(type=DRAWING[scope])
+    hooks.visualization = hook
+    if scope == 'mmdet':
         hook.update(draw=True, test_out_dir=show_dir)
-    elif name == 'VisualizationHook':
+    elif scope == 'mmpretrain':
         hook.update(enable=True, interval=1, out_dir=show_dir)
-    elif name == 'SegVisualizationHook':
-        hook.update(draw=True)
+    else:
         # This one leaves the folder to the visualizer.
+        hook.update(draw=True)
         cfg.visualizer.vis_backends = [
             dict(type='LocalVisBackend', img_save_dir=show_dir)
         ]
-    else:
-        raise SystemExit(
-            f'--show-dir is given, but the visualization in the '
-            f'default_hooks of {cfg.filename} is {name}: '
-            'DetVisualizationHook, SegVisualizationHook or mmpretrain\'s '
-            'VisualizationHook is expected, which the host library\'s '
-            'default_runtime.py sets')
 
 
 def augment(cfg):
     """Test with augmentation."""
-    tta_model = cfg.get('tta_model') or TTA_MODELS.get(cfg.default_scope)
+    scope = cfg.get('default_scope')
+    tta_model = cfg.get('tta_model') or TTA_MODELS.get(scope)
     if not tta_model:
         raise SystemExit(
             f'--tta is given, but {cfg.filename} sets no tta_model, and the '
-            f'scope {cfg.default_scope} has no usual one as have '
+            f'default_scope {scope} has no usual one as have '
             f'{", ".join(TTA_MODELS)}: set tta_model, or leave --tta away')
     for dataset in leaf_datasets(cfg.test_dataloader):
         dataset.pipeline = cfg.get('tta_pipeline') or _flipped(
@@ -125,7 +130,7 @@ def main():
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise SystemExit(f'--out {args.out} is given, but predictions are '
                          'written as a pickle: name it *.pkl')
-    cfg = load_config(args, NEEDS)
+    cfg = load_config(args, 'test')
     check_checkpoint(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     cfg.resume = False

@@ -7,8 +7,6 @@ from run_utils import (add_common_arguments, build_runner, check_checkpoint,
 
 import mmkdna  # noqa: F401
 
-NEEDS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-
 
 def get_parser():
     """The arguments of train.py."""
@@ -63,7 +61,7 @@ def scale_lr(cfg):
 def main():
     """Train."""
     args = parse_args(get_parser())
-    cfg = load_config(args, NEEDS)
+    cfg = load_config(args, 'train')
     if args.amp:
         use_amp(cfg)
     if args.auto_scale_lr:
@@ -75,8 +73,7 @@ def main():
         check_checkpoint(
             cfg.load_from, '--resume' if args.resume else 'load_from in the '
             'config')
-    check_data(cfg, ('train', 'val') if cfg.get('val_cfg') is not None else
-               ('train', ))
+    check_data(cfg, ('train', 'val'))
     check_model(cfg)
     build_runner(cfg).train()
 

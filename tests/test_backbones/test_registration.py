@@ -1,12 +1,14 @@
 """The paper's networks by name: where they are found, and what they need."""
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmkdna import MODELS as MMKDNA_MODELS
-from mmkdna import backbones
+from mmkdna import backbones, link_kernels, sharing_table
 
 NAMES = backbones.BACKBONES
 HOSTS = backbones.HOSTS
@@ -14,7 +16,7 @@ CFG = dict(type='KernelDNAResNet', depth=18, base_channels=16)
 
 
 def host_registry(host):
-    return __import__(f'{host}.registry').registry.MODELS
+    return import_module(f'{host}.registry').MODELS
 
 
 @pytest.mark.parametrize('host', HOSTS)
@@ -38,10 +40,31 @@ def test_the_default_scope_decides():
         assert type(model).__module__ == f'mmkdna.backbones.{host}'
 
 
-def test_the_scope_of_the_config_decides():
+@pytest.mark.parametrize('cfg, host', [
+    (dict(CFG, _scope_='mmseg'), 'mmseg'),
+    (Config(dict(CFG, _scope_='mmseg')), 'mmseg'),
+    (Config(CFG), 'mmdet'),
+    (dict(CFG, type='mmpretrain.KernelDNAResNet', _scope_='mmseg'),
+     'mmpretrain'),
+])
+def test_only_the_library_of_the_config_is_imported(monkeypatch, cfg, host):
+    imported = []
+    monkeypatch.setattr(
+        backbones, 'import_module', lambda name:
+        (imported.append(name), import_module(name)))
     init_default_scope('mmdet')
-    model = MODELS.build(dict(CFG, _scope_='mmseg'))
-    assert type(model).__module__ == 'mmkdna.backbones.mmseg'
+    model = MODELS.build(cfg)
+    assert type(model).__module__ == f'mmkdna.backbones.{host}'
+    assert imported == [f'mmkdna.backbones.{host}']
+
+
+@pytest.mark.parametrize('host', HOSTS)
+def test_a_backbone_built_by_hand_is_linked(host):
+    module = import_module(f'mmkdna.backbones.{host}')
+    for backbone in (module.KernelDNAResNet(18),
+                     module.KernelDNAMobileNetV2()):
+        assert sharing_table(backbone).children
+        assert link_kernels(backbone) == []
 
 
 @pytest.mark.parametrize('name', NAMES)

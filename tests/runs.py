@@ -1,0 +1,109 @@
+"""Run the tools as a user does, in a process of their own, and read logs."""
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / 'configs'
+TOOLS = ROOT / 'tools'
+
+
+def real_data(folder):
+    """A folder of real pictures, or else the test is skipped.
+
+    Args:
+        folder (str): Name of a folder in that which the environment variable
+            MMKDNA_DATA names.
+
+    Returns:
+        Path: The folder.
+    """
+    root = os.environ.get('MMKDNA_DATA')
+    if not root:
+        pytest.skip(f'MMKDNA_DATA is not set: {folder} lies in the folder '
+                    'that it names')
+    return Path(root).resolve() / folder
+
+
+def run(*command, cwd, fails=False):
+    """Run a command.
+
+    Args:
+        *command (str | Path): The command and its arguments.
+        cwd (Path): Folder to run it in.
+        fails (bool): Whether it is expected to fail. Defaults to False.
+
+    Returns:
+        str: What it wrote to stdout and stderr.
+    """
+    env = dict(os.environ)
+    env['PYTHONPATH'] = os.pathsep.join(
+        [str(ROOT), *filter(None, [env.get('PYTHONPATH')])])
+    env['PATH'] = os.pathsep.join(
+        [str(Path(sys.executable).parent), env['PATH']])
+    # With more threads, sums are formed in another order every time.
+    env['OMP_NUM_THREADS'] = '1'
+    if env.get('MMKDNA_DATA'):
+        env['MMKDNA_DATA'] = str(Path(env['MMKDNA_DATA']).resolve())
+    done = subprocess.run([str(part) for part in command],
+                          cwd=cwd,
+                          env=env,
+                          text=True,
+                          stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    assert (done.returncode != 0) == fails, done.stdout
+    return done.stdout
+
+
+def run_tool(name, *args, **kwargs):
+    """Run ``tools/{name}.py``; see :func:`run`."""
+    return run(sys.executable, TOOLS / f'{name}.py', *args, **kwargs)
+
+
+def load_tool(name):
+    """A tool as a module.
+
+    Args:
+        name (str): Its path in tools, without ``.py``.
+
+    Returns:
+        ModuleType: The module.
+    """
+    # It imports its neighbour, as python finds it for a script, and anew.
+    sys.modules.pop('run_utils', None)
+    sys.path.insert(0, str(TOOLS))
+    spec = importlib.util.spec_from_file_location(
+        name.replace('/', '.'), TOOLS / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(TOOLS))
+    return module
+
+
+def logged(work_dir, name='loss'):
+    """What a run has logged.
+
+    Args:
+        work_dir (Path): Its work_dir, with one run in it.
+        name (str): Name of the value. Defaults to 'loss'.
+
+    Returns:
+        dict[int, float]: The value by step.
+    """
+    file, = Path(work_dir).glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return {line['step']: line[name] for line in lines if name in line}
+
+
+def pictures(folder):
+    """The pictures in a folder, as arrays by file name."""
+    import cv2
+    files = sorted(Path(folder).iterdir())
+    return {file.name: cv2.imread(str(file)) for file in files}

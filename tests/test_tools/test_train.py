@@ -1,0 +1,221 @@
+"""What the arguments of tools/train.py do, and what it refuses."""
+import pytest
+from mmengine.config import Config
+
+from tests.runs import CONFIGS, TOOLS, load_tool, logged, run, run_tool
+
+pytest.importorskip('mmpretrain')
+
+
+def test_trains_and_resumes(classifier):
+    run_tool(
+        'train',
+        'tiny.py',
+        '--auto-scale-lr',
+        '--cfg-options',
+        'optim_wrapper.optimizer.lr=0.08',
+        'train_dataloader.dataset.pipeline.0.color_type=color',
+        cwd=classifier)
+    work_dir = classifier / 'work_dirs' / 'tiny'
+    assert (work_dir / 'epoch_1.pth').is_file()
+    cfg = Config.fromfile(work_dir / 'tiny.py')
+    assert cfg.train_dataloader.dataset.pipeline[0].color_type == 'color'
+    # 2 images a step, where the learning rate is that for 8.
+    assert logged(work_dir,
+                  'lr') == pytest.approx(dict.fromkeys([1, 2, 3, 4], 0.02))
+
+    out = run_tool(
+        'train',
+        'tiny.py',
+        '--work-dir',
+        'work_dirs/tiny',
+        '--resume',
+        '--cfg-options',
+        'train_cfg.max_epochs=2',
+        cwd=classifier)
+    assert 'resumed epoch: 1, iter: 4' in out
+    assert 'Epoch(train) [1]' not in out
+    assert (work_dir / 'epoch_2.pth').is_file()
+    assert 'accuracy/top1' in out
+
+
+def test_work_dir_and_processes_on_a_cpu(classifier):
+    out = run(
+        TOOLS / 'dist_train.sh',
+        'tiny.py',
+        2,
+        '--work-dir',
+        'elsewhere',
+        cwd=classifier)
+    assert not (classifier / 'work_dirs').exists()
+    # 8 images, 2 a step and process.
+    assert list(logged(classifier / 'elsewhere')) == [1, 2]
+    assert 'Distributed launcher: pytorch' in out
+    assert 'GPU number: 2' in out
+
+    out = run(
+        TOOLS / 'dist_test.sh',
+        'tiny.py',
+        'elsewhere/epoch_1.pth',
+        2,
+        cwd=classifier)
+    assert 'accuracy/top1' in out
+
+
+NO_FILE = 'there is no such file'
+
+
+@pytest.mark.parametrize(
+    'args, said', [
+        (['none.py'], ['none.py', NO_FILE, 'configs']),
+        (['text.py'], ['text.py', 'cannot be read', 'SyntaxError', 'line 1']),
+        (['picture.png'], ['picture.png', 'cannot be read', '.py']),
+        (['nothing.py'], ['nothing.py', 'has no model, train_dataloader']),
+        (['tiny.py', '--cfg-options', 'val_cfg=None'
+          ], ['tiny.py', 'has no val_cfg', 'or none', 'val_evaluator']),
+        (['orphan.py'], ['orphan.py', 'cannot be read', 'none.py']),
+        (['tiny.py', '--resume', 'none.pth'
+          ], ['none.pth', '--resume', NO_FILE]),
+        (['tiny.py', '--cfg-options', 'load_from=none.pth'
+          ], ['none.pth', 'load_from', NO_FILE]),
+        (['tiny.py', '--cfg-options', 'model'], ['--cfg-options', 'KEY=VALUE'
+                                                 ]),
+        (['tiny.py', '--cfg-options', 'pipeline.7.type=X'
+          ], ['--cfg-options', 'pipeline.7.type', 'cannot be read']),
+        (['tiny.py', '--amp'], ['--amp', 'GPU', 'leave --amp away']),
+        (['tiny.py', '--auto-scale-lr', '--cfg-options', 'auto_scale_lr=None'
+          ], ['--auto-scale-lr', 'tiny.py', 'auto_scale_lr.base_batch_size']),
+        (['tiny.py', '--launcher', 'slurm'], ['slurm', 'dist_train.sh']),
+        (['tiny.py', '--launcher', 'rocket'], ['rocket', 'pytorch']),
+    ],
+    ids=lambda value: ' '.join(value[:3]))
+def test_refuses(classifier, refuse, monkeypatch, args, said):
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
+    (classifier / 'text.py').write_text('Train this!')
+    (classifier / 'picture.png').write_bytes(b'\x89PNG')
+    (classifier / 'nothing.py').write_text('lr = 0.1')
+    (classifier / 'orphan.py').write_text('_base_ = "none.py"')
+    message = refuse('train', *args)
+    for part in said:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    'options, said', [
+        (['conv_cfg.rd_ration=0.5'], ['rd_ration', 'rd_ratio']),
+        (['conv_cfg.rd_ratio=0.001'], ['rd_ratio=0.001', 'raise']),
+        (['conv_cfg.name_pattern=layer7'], ['layer7', 'matches none']),
+        (['depth=19'], ['depth=19', '(18, 34, 50, 101)']),
+        (['type=KernelDNANet'], ['KernelDNANet', 'registry']),
+    ],
+    ids=lambda value: value[0])
+def test_refuses_a_model(classifier, refuse, options, said):
+    options = [f'model.backbone.{option}' for option in options]
+    message = refuse('train', 'tiny.py', '--cfg-options',
+                     'model.backbone.conv_cfg.type=KernelDNA', *options)
+    for part in ['The model of tiny.py cannot be built', *said]:
+        assert part in message
+
+
+CONCATENATED = '''
+_base_ = 'tiny.py'
+dataset = dict(
+    type='CustomDataset', data_root='data', with_label=True,
+    pipeline={{_base_.pipeline}})
+other = dict(dataset, ann_file='none.txt')
+train_dataloader = dict(dataset=dict(
+    _delete_=True, type='RepeatDataset', times=2,
+    dataset=dict(type='ConcatDataset', datasets=[dataset, other])))
+'''
+
+
+@pytest.mark.parametrize(
+    'args, path', [
+        (['train_dataloader.dataset.data_root=none'], 'none'),
+        (['val_dataloader.dataset.data_root=none'], 'none'),
+        (['train_dataloader.dataset.data_prefix=none'], 'data/none'),
+        (['train_dataloader.dataset.data_prefix.img_path=none'], 'data/none'),
+        (['train_dataloader.dataset.ann_file=none.txt'], 'data/none.txt'),
+        (['val_evaluator.ann_file=none.json'], 'none.json'),
+        (['train_dataloader.batch_size=2'], 'data/none.txt'),
+    ],
+    ids=lambda value: value[0])
+def test_refuses_missing_data(classifier, refuse, args, path):
+    config = 'tiny.py'
+    if 'batch_size' in args[0]:
+        config = 'concatenated.py'
+        (classifier / config).write_text(CONCATENATED)
+    message = refuse('train', config, '--cfg-options', *args)
+    assert message.startswith(f'{path} is expected to hold data')
+    for part in (config, str(classifier), 'data_root=FOLDER', 'MMKDNA_DATA',
+                 'make_shapes.py'):
+        assert part in message
+
+
+def test_data_that_comes_by_itself_may_be_missing(classifier):
+    cfg = Config.fromfile('tiny.py')
+    cfg.train_dataloader.dataset = dict(
+        type='CIFAR10', data_root='none', pipeline=[])
+    check_data = load_tool('run_utils').check_data
+    check_data(cfg, ['train'])
+    cfg.train_dataloader.dataset.download = False
+    with pytest.raises(SystemExit, match='none is expected'):
+        check_data(cfg, ['train'])
+
+
+def test_real_configs_name_their_data(refuse, tmp_path, monkeypatch):
+    pytest.importorskip('mmdet')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('MMKDNA_DATA', raising=False)
+    message = refuse(
+        'train',
+        str(CONFIGS / 'mask_rcnn' /
+            'mask-rcnn_r18-kdna_fpn_1x_coco-tiny80.py'))
+    assert message.startswith('data/coco_tiny80')
+
+
+def test_a_refusal_is_short(classifier):
+    out = run_tool('train', 'none.py', cwd=classifier, fails=True)
+    assert 'Traceback' not in out
+    assert out.strip().splitlines()[-1].startswith('none.py is given')
+
+
+def test_amp(monkeypatch):
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cuda')
+    use_amp = load_tool('train').use_amp
+    cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type='SGD'))))
+    use_amp(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.loss_scale == 'dynamic'
+    cfg = Config(dict(optim_wrapper=dict(type='DeepSpeedOptimWrapper')))
+    with pytest.raises(SystemExit, match='DeepSpeedOptimWrapper'):
+        use_amp(cfg)
+
+
+@pytest.mark.parametrize('name, third', [
+    ('train', ['--work-dir', 'c']),
+    ('test', ['c']),
+])
+def test_slurm(name, third, tmp_path, monkeypatch):
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"')
+    srun.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=':')
+    monkeypatch.setenv('GPUS', '16')
+    monkeypatch.setenv('SRUN_ARGS', '--qos high')
+    given = ['p', 'j', 'my config.py', 'c', '--cfg-options', 'a="b c"']
+    script = TOOLS / f'slurm_{name}.sh'
+    said = run(script, *given, cwd=tmp_path).splitlines()
+    for option in ('--partition=p', '--job-name=j', '--ntasks=16',
+                   '--ntasks-per-node=8', '--gres=gpu:8', '--qos', 'high'):
+        assert option in said[:said.index('python')]
+    assert said[said.index('python') + 3:] == [
+        'my config.py', *third, '--launcher', 'slurm', '--cfg-options',
+        'a="b c"'
+    ]
+
+
+@pytest.mark.parametrize('script', sorted(TOOLS.glob('*_t*.sh')), ids=str)
+def test_scripts_say_what_they_take(script, tmp_path):
+    out = run(script, 'config.py', cwd=tmp_path, fails=True)
+    assert 'expected: ' in out and 'CONFIG' in out
