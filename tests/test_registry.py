@@ -126,7 +126,10 @@ def test_the_innermost_built_module_is_the_unit():
             neck=dict(UNIT, number=3)))
     convs = kernel_dna(model)
     # One convolution of the same shape in each: none crosses.
-    assert {n: c.role for n, c in convs.items()} == {
+    assert {
+        n: c.role
+        for n, c in convs.items()
+    } == {
         'backbone.stage.0.conv': 'plain',
         'neck.stage.0.conv': 'child',
         'neck.stage.1.conv': 'child',
@@ -203,8 +206,8 @@ def test_with_its_scope_the_conv_type_needs_no_import():
 
 @pytest.mark.parametrize('cfg, said', [
     (dict(UNIT, number=3), 'Unit: 2 of 3 convolutions'),
-    (dict(type='mmdet.KernelDNAResNet', depth=18, base_channels=16),
-     'KernelDNAResNet: 6 of 14 convolutions'),
+    (dict(type='mmdet.KernelDNAResNet', depth=18,
+          base_channels=16), 'KernelDNAResNet: 6 of 14 convolutions'),
 ])
 def test_the_log_says_once_what_was_linked(monkeypatch, cfg, said):
     lines = []
@@ -213,9 +216,8 @@ def test_the_log_says_once_what_was_linked(monkeypatch, cfg, said):
     model = MODELS.build(cfg)
     MODELS.build(dict(UNIT, number=1))
     line, = [line for line in lines if line.startswith('KernelDNA:')]
-    saved = sum(
-        c.parent.weight.numel() - sum(p.numel()
-                                      for p in c.adapter.parameters())
-        for c in children_of(model).values())
+    saved = sum(c.parent.weight.numel() - sum(p.numel()
+                                              for p in c.adapter.parameters())
+                for c in children_of(model).values())
     assert f'{said} derive their kernel' in line
     assert f'saves {saved:,} parameters' in line

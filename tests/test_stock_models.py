@@ -228,7 +228,8 @@ def test_a_copy_shares_within_itself(name, model, duplicate):
         assert child.parent in inside
     data = model.data_preprocessor(one_image(MODELS[name][0]))
     with torch.no_grad():
-        ours, theirs = [tensors(m(**data, mode='tensor'))
-                        for m in (model, twin)]
+        ours, theirs = [
+            tensors(m(**data, mode='tensor')) for m in (model, twin)
+        ]
     assert len(ours) == len(theirs) > 0
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs))

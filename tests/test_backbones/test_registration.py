@@ -44,8 +44,8 @@ def test_the_default_scope_decides():
     (dict(CFG, _scope_='mmseg'), 'mmseg'),
     (Config(dict(CFG, _scope_='mmseg')), 'mmseg'),
     (Config(CFG), 'mmdet'),
-    (dict(CFG, type='mmpretrain.KernelDNAResNet', _scope_='mmseg'),
-     'mmpretrain'),
+    (dict(CFG, type='mmpretrain.KernelDNAResNet',
+          _scope_='mmseg'), 'mmpretrain'),
 ])
 def test_only_the_library_of_the_config_is_imported(monkeypatch, cfg, host):
     imported = []

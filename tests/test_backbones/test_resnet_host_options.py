@@ -141,5 +141,3 @@ def test_with_cp_gives_equal_gradients():
     for name, parameter in plain.named_parameters():
         assert parameter.grad is not None, name
         torch.testing.assert_close(theirs[name].grad, parameter.grad, msg=name)
-
-
