@@ -35,8 +35,8 @@ def sharing_conv_cfg(conv_cfg, **defaults):
     Raises:
         ValueError: If the type is another one.
     """
-    if (not isinstance(conv_cfg, dict)
-            or conv_cfg.get('type') not in ('KernelDNA', 'mmkdna.KernelDNA')):
+    types = ('KernelDNA', 'mmkdna.KernelDNA')
+    if not isinstance(conv_cfg, dict) or conv_cfg.get('type') not in types:
         raise ValueError(
             f'conv_cfg={conv_cfg!r} is given, dict(type=\'KernelDNA\', ...) is '
             'expected: it sets the options of the stages that share; without '

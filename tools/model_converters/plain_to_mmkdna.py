@@ -11,11 +11,12 @@ import sys
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmkdna.apis import init_model
 from mmkdna.checkpoints.files import CheckpointError, load_file, save_file
 from mmkdna.checkpoints.fitting import fit_children
 
@@ -56,7 +57,7 @@ def main():
     except CheckpointError as error:
         sys.exit(str(error))
     state_dict = state_dict.get('state_dict', state_dict)
-    model = MODELS.build(cfg.model)
+    model = init_model(cfg)
     backbone, rest = {}, {}
     for key, value in state_dict.items():
         head = next((h for h in HEADS if key.startswith(h)), None)
