@@ -68,11 +68,11 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=20),
     dict(
         type='CosineAnnealingLR',
-        T_max=8,
-        end=8,
+        T_max=4,
+        end=4,
         by_epoch=True,
         convert_to_iter_based=True)
 ]
-train_cfg = dict(max_epochs=8, val_interval=8)
+train_cfg = dict(max_epochs=4, val_interval=4)
 default_hooks = dict(
-    logger=dict(interval=13), checkpoint=dict(interval=8, max_keep_ckpts=1))
+    logger=dict(interval=13), checkpoint=dict(interval=4, max_keep_ckpts=1))
