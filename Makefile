@@ -23,7 +23,7 @@ $(INSTALLED): setup.py $(wildcard requirements/*.txt requirements/stack/*.txt)
 	# Of the two cv2 that mmdet and mmseg pull in, the one without a window.
 	pip uninstall --yes opencv-python
 	pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88
-	pip install --no-build-isolation -e '.[det,seg,pretrain,tests,lint]'
+	pip install --no-build-isolation -e '.[deploy,det,lint,pretrain,seg,tests]'
 	touch $@
 
 demo: install

@@ -33,5 +33,5 @@ setup(
     install_requires=requirements('runtime'),
     extras_require={
         name: requirements(name)
-        for name in ('det', 'seg', 'pretrain', 'tests', 'lint')
+        for name in ('deploy', 'det', 'lint', 'pretrain', 'seg', 'tests')
     })

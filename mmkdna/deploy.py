@@ -1,5 +1,11 @@
 """A linked model made ready to fuse and to export."""
+from copy import deepcopy
+
+from .backbones import BACKBONES
 from .linking import named_convs
+
+CONV_TYPES = ('KernelDNA', 'mmkdna.KernelDNA')
+TRAINING_HOOKS = ('ChildFittingHook', 'KernelSharingHook')
 
 
 def switch_to_deploy(model):
@@ -25,3 +31,38 @@ def switch_to_deploy(model):
     for conv in convs:
         conv.num_children = 0
     return model
+
+
+def deploy_config(cfg):
+    """The config of a model after :func:`switch_to_deploy`.
+
+    Args:
+        cfg (Config): Config of the model before.
+
+    Returns:
+        Config: A copy in which every KernelDNA convolution and backbone has
+        ``deploy=True``, without the hooks that only training needs.
+    """
+    cfg = deepcopy(cfg)
+    cfg.model = _deployed(cfg.model)
+    if cfg.get('custom_hooks'):
+        cfg.custom_hooks = [
+            hook for hook in cfg.custom_hooks
+            if hook['type'] not in TRAINING_HOOKS
+        ]
+    return cfg
+
+
+def _deployed(node):
+    if isinstance(node, (list, tuple)):
+        return type(node)(_deployed(item) for item in node)
+    if not isinstance(node, dict):
+        return node
+    for key, value in node.items():
+        node[key] = _deployed(value)
+    kind = node.get('type')
+    if kind in CONV_TYPES:
+        node.update(deploy=True, keep_own_kernel=False)
+    elif isinstance(kind, str) and kind.rpartition('.')[2] in BACKBONES:
+        node.setdefault('conv_cfg', dict(type='KernelDNA', deploy=True))
+    return node

@@ -33,7 +33,8 @@ def link_kernels(module):
     optimizer, DDP or EMA sees it.
 
     Kin are convolutions of one kernel shape in the same stage, a direct child
-    of ``module``. Among kin, in the order of their names in ``module``, a
+    of ``module``; those that are direct children themselves are one stage
+    together. Among kin, in the order of their names in ``module``, a
     child stands right before its parent; where their number is odd, the first
     parent serves two.
 

@@ -75,14 +75,22 @@ class SharingOptions:
 
     def __post_init__(self):
         if self.kernel_sizes is not None:
-            sizes = tuple(
-                (size, size) if isinstance(size, int) else tuple(size)
-                for size in self._sequence('kernel_sizes'))
-            object.__setattr__(self, 'kernel_sizes', sizes)
-        object.__setattr__(self, 'modulation', self._sequence('modulation'))
-        if self.norm_cfg is not None:
-            object.__setattr__(self, 'norm_cfg', dict(self.norm_cfg))
+            sizes = tuple((size, size) if isinstance(size, int) else size
+                          for size in self._sequence('kernel_sizes'))
+            self._require(
+                all(
+                    isinstance(size, (list, tuple)) and len(size) == 2 and all(
+                        isinstance(side, int) for side in size)
+                    for size in sizes), 'kernel_sizes',
+                'a list of ints or of pairs of ints')
+            self._set('kernel_sizes', tuple(map(tuple, sizes)))
+        self._set('modulation', self._sequence('modulation'))
+        if isinstance(self.norm_cfg, dict):
+            self._set('norm_cfg', dict(self.norm_cfg))
         self._check()
+
+    def _set(self, name, value):
+        object.__setattr__(self, name, value)
 
     def _sequence(self, name):
         value = getattr(self, name)
@@ -91,34 +99,36 @@ class SharingOptions:
                             'tuple is expected: put it in brackets')
         return tuple(value)
 
+    def _require(self, fine, name, expected):
+        if not fine:
+            raise ValueError(f'KernelDNA: {name}={getattr(self, name)!r} '
+                             f'is given, {expected} is expected')
+
     def _check(self):
-
-        def require(fine, name, expected):
-            if not fine:
-                raise ValueError(f'KernelDNA: {name}={getattr(self, name)!r} '
-                                 f'is given, {expected} is expected')
-
+        require = self._require
         per_parent = self.children_per_parent
         require(
-            per_parent is None
-            or isinstance(per_parent, int) and per_parent >= 1,
+            per_parent is None or _is_int(per_parent, 1),
             'children_per_parent',
             'an int of 1 or more, or None for one parent a group,')
+        for name in ('min_channels', 'stage_level'):
+            require(
+                _is_int(getattr(self, name), 0), name, 'an int of 0 or more')
+        for name in ('grouped', 'shortcuts', 'share', 'keep_own_kernel',
+                     'deploy'):
+            require(
+                isinstance(getattr(self, name), bool), name, 'True or False')
         require(
-            isinstance(self.min_channels, int) and self.min_channels >= 0,
-            'min_channels', 'an int of 0 or more')
-        require(
-            isinstance(self.stage_level, int) and self.stage_level >= 0,
-            'stage_level', 'an int of 0 or more')
-        require(
-            isinstance(self.rd_ratio, (int, float)) and self.rd_ratio > 0,
+            isinstance(self.rd_ratio,
+                       (int, float)) and 0 < self.rd_ratio < float('inf'),
             'rd_ratio', 'a number above 0')
         require(
-            set(self.modulation) <= set(MODULATIONS), 'modulation',
+            all(name in MODULATIONS for name in self.modulation), 'modulation',
             f'a choice of {MODULATIONS}')
         require(
-            self.norm_cfg is None or self.norm_cfg.get('type') in GATE_NORMS,
-            'norm_cfg', 'None or a dict whose type is one of '
+            self.norm_cfg is None or isinstance(self.norm_cfg, dict)
+            and self.norm_cfg.get('type') in GATE_NORMS, 'norm_cfg',
+            'None or a dict whose type is one of '
             f'{GATE_NORMS}, since the gate has one value per channel,')
         require(not (self.keep_own_kernel and (self.deploy or not self.share)),
                 'keep_own_kernel',
@@ -156,3 +166,8 @@ class SharingOptions:
                 f'of conv_cfg=dict(type=\'KernelDNA\', ...) are '
                 f'{", ".join(cls.names())}: correct the name or remove it')
         return cls(**options)
+
+
+def _is_int(value, least):
+    return (isinstance(value, int) and not isinstance(value, bool)
+            and value >= least)

@@ -14,12 +14,12 @@ def check_sharing_stages(stages, choices):
     Raises:
         ValueError: If there is no such stage.
     """
-    stages = tuple(stages)
-    if not set(stages) <= set(choices):
-        raise ValueError(f'sharing_stages={stages} is given, a choice of '
+    if (not isinstance(stages, (list, tuple))
+            or any(stage not in choices for stage in stages)):
+        raise ValueError(f'sharing_stages={stages!r} is given, a choice of '
                          f'{tuple(choices)} is expected, or () for the plain '
                          'network of the same topology')
-    return stages
+    return tuple(stages)
 
 
 def sharing_conv_cfg(conv_cfg, **defaults):
@@ -35,10 +35,10 @@ def sharing_conv_cfg(conv_cfg, **defaults):
     Raises:
         ValueError: If the type is another one.
     """
-    if not conv_cfg or conv_cfg.get('type') not in ('KernelDNA',
-                                                    'mmkdna.KernelDNA'):
+    types = ('KernelDNA', 'mmkdna.KernelDNA')
+    if not isinstance(conv_cfg, dict) or conv_cfg.get('type') not in types:
         raise ValueError(
-            f'conv_cfg={conv_cfg} is given, dict(type=\'KernelDNA\', ...) is '
+            f'conv_cfg={conv_cfg!r} is given, dict(type=\'KernelDNA\', ...) is '
             'expected: it sets the options of the stages that share; without '
             'sharing, sharing_stages=() is the plain network')
     return dict(defaults, **conv_cfg)

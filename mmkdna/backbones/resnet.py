@@ -65,7 +65,7 @@ class KernelDNAResNetMixin:
                  sharing_stages=SHARING_STAGES,
                  conv_cfg=dict(type='KernelDNA'),
                  **kwargs):
-        if depth not in self.arch_settings:
+        if depth not in tuple(self.arch_settings):
             raise ValueError(f'depth={depth!r} is given, one of '
                              f'{tuple(self.arch_settings)} is expected')
         self.sharing_stages = check_sharing_stages(sharing_stages, range(1, 5))

@@ -5,6 +5,7 @@ import os.path as osp
 import pickle
 import tarfile
 from collections import OrderedDict
+from contextlib import suppress
 from types import SimpleNamespace
 
 import torch
@@ -81,6 +82,22 @@ def load_file(path, map_location='cpu'):
             f'{path} is no checkpoint: it holds one object of type '
             f'{type(checkpoint).__name__}, a dict is expected')
     return checkpoint
+
+
+def save_file(checkpoint, path):
+    """Write a checkpoint, or leave nothing behind.
+
+    Args:
+        checkpoint (dict): What to write.
+        path (str): Where to, in a folder that exists.
+    """
+    part = f'{path}.part'
+    try:
+        torch.save(checkpoint, part)
+        os.replace(part, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(part)
 
 
 def _check_format(path):

@@ -16,11 +16,11 @@ class KernelSharingHook(Hook):
 
     With ``conv_cfg=dict(type='KernelDNA', keep_own_kernel=True)`` a child
     keeps the kernel :math:`W_0` that plain pretrained weights have for it, and
-    computes with :math:`a W_0 + (1 - a) W_\text{derived}`. This hook lowers :math:`a`
-    from 1 to 0; then :math:`W_0` is gone from the model, the averaged model of
-    an ``EMAHook`` and their checkpoints. :math:`W_0` is a buffer, so no
-    optimizer ever holds it. It depends on the iteration only: a run that is
-    interrupted on the way resumes exactly.
+    computes with :math:`a W_0 + (1 - a) W_\text{derived}`. This hook lowers
+    :math:`a` from 1 to 0; then :math:`W_0` is gone from the model, the
+    averaged model of an ``EMAHook`` and their checkpoints. :math:`W_0` is a
+    buffer, so no optimizer ever holds it. :math:`a` depends on the iteration
+    only: a run that is interrupted on the way resumes exactly.
 
     Args:
         end (int): Iteration from which children have derived kernels only.

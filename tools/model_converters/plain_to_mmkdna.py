@@ -9,13 +9,15 @@ backbone, or of a whole classifier in torchvision's key layout.
 import argparse
 import sys
 
+import torch
 from mmengine.config import Config, DictAction
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner, save_checkpoint
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
+from torch.nn.modules.batchnorm import _BatchNorm
 
-import mmkdna  # noqa: F401
-from mmkdna.checkpoints.files import CheckpointError, load_file
+from mmkdna.apis import init_model
+from mmkdna.checkpoints.files import CheckpointError, load_file, save_file
 from mmkdna.checkpoints.fitting import fit_children
 
 # torchvision's classifiers, behind the backbone.
@@ -55,7 +57,7 @@ def main():
     except CheckpointError as error:
         sys.exit(str(error))
     state_dict = state_dict.get('state_dict', state_dict)
-    model = MODELS.build(cfg.model)
+    model = init_model(cfg)
     backbone, rest = {}, {}
     for key, value in state_dict.items():
         head = next((h for h in HEADS if key.startswith(h)), None)
@@ -78,17 +80,15 @@ def main():
     if args.fit:
         fit_children(model, list(batches(args.fit)), model.extract_feat)
     if args.precise_bn:
-        from mmengine.model.utils import _BatchNorm
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
         model.train()
-        import torch
         with torch.no_grad():
             for batch in batches(args.precise_bn):
                 model.extract_feat(batch)
-    save_checkpoint(dict(meta={}, state_dict=model.state_dict()), args.dst)
+    save_file(dict(meta={}, state_dict=model.state_dict()), args.dst)
 
 
 if __name__ == '__main__':
