@@ -1,4 +1,4 @@
-"""mmkdna://NAME finds the released file, and takes no other."""
+"""Mmkdna://NAME finds the released file, and takes no other."""
 import http.server
 import os
 import shutil
