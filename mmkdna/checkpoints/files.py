@@ -40,11 +40,10 @@ def load_file(path, map_location='cpu'):
 
     - A checkpoint saved by mmengine's Runner is refused by it, since its
       ``message_hub`` holds ``HistoryBuffer`` objects, which take ``getattr``
-      and NumPy's constructors to rebuild. Only torch 2.5 and later can be told
-      to make an exception, and allowing ``getattr`` allows nearly all. Here
-      such a file is read a second time, with inert stand-ins for the objects
-      of these few names; then the stand-ins are taken out. Nothing but
-      resuming needs what is lost, and that goes through mmengine.
+      and NumPy's constructors to rebuild, and torch 2.1 cannot be told to make
+      exceptions. So such a file is read a second time, with inert stand-ins
+      for the objects of these few names; then the stand-ins are taken out.
+      Nothing but resuming needs what is lost, and that goes through mmengine.
     - torch 2.1.2 hands a TorchScript archive to ``torch.jit.load``, and
       unpacks files in the tar format of 2016, whatever ``weights_only`` says.
       Neither is a checkpoint, so both are refused before.
@@ -171,6 +170,8 @@ def _load_without_training_state(path, map_location):
     known[_HISTORY] = Omitted
     known['collections.OrderedDict'] = OrderedDict
     known['torch.Size'] = torch.Size
+    # torch 2.1 refuses sets, which are as plain as lists.
+    known['__builtin__.set'] = known['builtins.set'] = set
     for name in ('_rebuild_tensor', '_rebuild_tensor_v2',
                  '_rebuild_parameter'):
         known[f'torch._utils.{name}'] = shield(getattr(torch._utils, name))

@@ -1,4 +1,4 @@
-"""mmkdna://NAME finds the released file, and takes no other."""
+"""Weights by name: the released file is found, and no other is taken."""
 import http.server
 import os
 import shutil

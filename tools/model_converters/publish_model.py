@@ -197,7 +197,10 @@ def main():
         published = strip(checkpoint)
         path = write(published, args.out_dir, entry['Name'])
     except (OSError, ValueError) as error:
-        raise SystemExit(f'{args.checkpoint}: {error}. Nothing is published')
+        reason = str(error)
+        if args.checkpoint not in reason:
+            reason = f'{args.checkpoint}: {reason}'
+        raise SystemExit(f'{reason}. Nothing is published')
     left_out = [key for key in checkpoint if key not in published]
     if 'state_dict' in checkpoint and left_out:
         print(f'Left out: {", ".join(left_out)}', file=sys.stderr)
