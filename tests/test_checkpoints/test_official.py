@@ -7,6 +7,7 @@ are random ones and what needs the folder is skipped.
 import importlib.util
 import json
 import os
+import shutil
 import zipfile
 from collections import OrderedDict
 from functools import lru_cache
@@ -40,6 +41,13 @@ both_ways = pytest.mark.parametrize('convert', [
 def one_thread():
     # A depthwise convolution in float64 is 70 times slower with two.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def remove_files(tmp_path):
+    # Together these would be gigabytes, of which pytest keeps three sets.
+    yield
+    shutil.rmtree(tmp_path)
 
 
 def official_folder():
