@@ -51,13 +51,18 @@ class ChannelGate(nn.Module):
         Another kind of norm depends on the input and stays.
         """
         norm = self.norm
-        if not isinstance(norm, _BatchNorm):
+        if not isinstance(norm, _BatchNorm) or norm.running_var is None:
             return
         fc1 = nn.Linear(self.fc1.in_features, self.fc1.out_features)
-        fc1.to(self.fc1.weight)
-        factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        fc1.to(self.fc1.weight).requires_grad_(self.fc1.weight.requires_grad)
+        fc1.train(self.fc1.training)
+        factor = (norm.running_var + norm.eps).rsqrt()
+        if norm.affine:
+            factor = factor * norm.weight
         fc1.weight.copy_(self.fc1.weight * factor[:, None])
-        fc1.bias.copy_(norm.bias - norm.running_mean * factor)
+        fc1.bias.copy_(-norm.running_mean * factor)
+        if norm.affine:
+            fc1.bias.add_(norm.bias)
         self.fc1 = fc1
         self.norm = nn.Identity()
 

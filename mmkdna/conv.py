@@ -1,12 +1,26 @@
 """The conv type ``KernelDNA``."""
+import inspect
 import warnings
+from collections import OrderedDict
 
 import torch
 from mmengine.registry import MODELS
 from torch import nn
+from torch.fx import Proxy
+from torch.nn.utils import parametrize
 
 from .adapter import Adapter
 from .options import SharingOptions
+
+
+class _ChildParameters(OrderedDict):
+    """Parameters of a child, for what looks up its weight among them."""
+
+    def __missing__(self, name):
+        if name == 'weight':
+            name = ('a child owns no weight, it derives its kernel: '
+                    'mmkdna.switch_to_deploy(model) gives each child its own')
+        raise KeyError(name)
 
 
 @MODELS.register_module('KernelDNA')
@@ -117,6 +131,11 @@ class KernelDNAConv2d(nn.Conv2d):
     def kernel(self):
         """The kernel this convolution computes with.
 
+        In eval mode without gradients a child keeps it until what it comes
+        from is moved, replaced or written to. A write through ``.data`` leaves
+        no trace: call ``eval()`` after one, as mmengine's loops do after an
+        ``EMAHook`` has swapped weights for validation.
+
         Returns:
             Tensor: Shape (C_out, C_in / groups, kH, kW). A child's is derived
             from its parent's.
@@ -125,13 +144,19 @@ class KernelDNAConv2d(nn.Conv2d):
             return self.weight
         if self.training or torch.is_grad_enabled():
             return self._derive()
-        # In eval, derived anew only if one of the tensors it comes from was
-        # moved, replaced or written to.
-        state = [(id(tensor), tensor.data_ptr(), tensor._version)
-                 for tensor in self._sources()]
-        if self._kept_kernel is None or self._kept_kernel[0] != state:
-            self._kept_kernel = (state, self._derive())
-        return self._kept_kernel[1]
+        sources = self._sources()
+        try:
+            state = [(tensor.data_ptr(), tensor._version)
+                     for tensor in sources]
+        except RuntimeError:
+            # Tensors made in inference mode or by torch.export have neither.
+            return self._derive()
+        kept = self._kept_kernel
+        # The sources themselves are kept as well: addresses are used again.
+        if (kept is None or kept[1] != state
+                or any(old is not new for old, new in zip(kept[0], sources))):
+            self._kept_kernel = kept = (sources, state, self._derive())
+        return kept[2]
 
     def _sources(self):
         adapter = self.adapter
@@ -176,6 +201,7 @@ class KernelDNAConv2d(nn.Conv2d):
                 self.register_buffer('own_weight', self.weight.detach())
                 self.register_buffer('own_share', self.weight.new_ones(()))
             del self.weight
+            self.__dict__['_parameters'] = _ChildParameters(self._parameters)
             parent.num_children += 1
         self._parent = (parent, )
         self.parent_name = parent_name
@@ -192,6 +218,8 @@ class KernelDNAConv2d(nn.Conv2d):
         Its former parent is not told; :func:`mmkdna.switch_to_deploy` does
         that for a whole model.
         """
+        if parametrize.is_parametrized(self, 'weight'):
+            parametrize.remove_parametrizations(self, 'weight')
         if not self._parent:
             return
         kernel = self._derive().detach().clone()
@@ -215,17 +243,33 @@ class KernelDNAConv2d(nn.Conv2d):
         Returns:
             Tensor: Shape (N, C_out, H', W').
         """
-        if self.adapter is None:
-            if not self.linked and KernelDNAConv2d._warn_unlinked:
-                KernelDNAConv2d._warn_unlinked = False
-                warnings.warn(
-                    'KernelDNA convolutions run as plain ones, since nothing '
-                    'linked them: call mmkdna.link_kernels(model) on a model '
-                    'built by hand, and import mmkdna (custom_imports) before '
-                    'building one from a config')
-            return super().forward(x)
-        return self._conv_forward(
-            self.adapter.modulate(x), self.kernel(), self.bias)
+        if isinstance(x, Proxy):
+            # torch.fx, which mmengine's efficient_conv_bn_eval uses, is to see
+            # one convolution, as it sees an nn.Conv2d.
+            return x.tracer.create_proxy('call_module',
+                                         x.tracer.path_of_module(self), (x, ),
+                                         {})
+        if (self.adapter is None and not self.linked
+                and KernelDNAConv2d._warn_unlinked):
+            KernelDNAConv2d._warn_unlinked = False
+            warnings.warn(
+                'KernelDNA convolutions run as plain ones, since nothing '
+                'linked them: call mmkdna.link_kernels(model) on a model '
+                'built by hand, and import mmkdna (custom_imports) before '
+                'building one from a config')
+        if self._parent and self.parent is not self:
+            return self._conv_forward(x, self.kernel(), self.bias)
+        return super().forward(x)
+
+    def _conv_forward(self, x, weight, bias):
+        # efficient_conv_bn_eval comes here past forward, with a scaled kernel.
+        if self.adapter is not None:
+            x = self.adapter.modulate(x)
+            if self.parent is self:
+                weight = (
+                    self.kernel()
+                    if weight is self.weight else self.adapter.derive(weight))
+        return super()._conv_forward(x, weight, bias)
 
     def train(self, mode=True):
         """Set train or eval mode, and forget a derived kernel that was kept.
@@ -238,6 +282,10 @@ class KernelDNAConv2d(nn.Conv2d):
         """
         self._kept_kernel = None
         return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        self._kept_kernel = None
+        return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         # A checkpoint from after the own kernel's end: it ends here as well.
@@ -262,15 +310,46 @@ class KernelDNAConv2d(nn.Conv2d):
         return super().__getattr__(name)
 
     def __setattr__(self, name, value):
-        # What folds a norm into a convolution leaves a new bias behind. Its
-        # factor in the kernel would reach the children as well.
-        if (name == 'bias' and isinstance(value, nn.Parameter)
-                and self.__dict__.get('num_children') and self.bias is None):
+        # Folding a norm into a parent's kernel would rescale its children.
+        # FSDP and load_state_dict(assign=True) set a weight as well, so what
+        # tells are the function's name in mmcv and the bias it leaves behind.
+        if (name in ('weight', 'bias') and isinstance(value, nn.Parameter)
+                and self.__dict__.get('num_children') and
+            (inspect.currentframe().f_back.f_code.co_name == '_fuse_conv_bn' or
+             name == 'bias' and self._parameters.get('bias', value) is None)):
             raise RuntimeError(
                 'a norm is being folded into a convolution from whose kernel '
                 f'{self.num_children} others derive theirs: call '
                 'mmkdna.switch_to_deploy(model) before fusing')
         super().__setattr__(name, value)
+
+    def register_parameter(self, name, param):
+        """Register a parameter.
+
+        Raises:
+            RuntimeError: If it replaces the kernel of a parent or child by
+                one that is computed right before a forward, which children
+                would not see.
+        """
+        if (name.startswith('weight_') and (self.__dict__.get('num_children')
+                                            or self.__dict__.get('_parent'))):
+            if name == 'weight_orig' and 'weight' not in self._parameters:
+                super().register_parameter('weight', param)
+            raise RuntimeError(
+                f'{name} is being set on a {self.role}, whose kernel is not '
+                'its own alone: torch.nn.utils.parametrizations has what '
+                'spectral_norm, weight_norm and their like do in a form that '
+                'children see, and after mmkdna.switch_to_deploy(model) any '
+                'form works')
+        super().register_parameter(name, param)
+
+    def __str__(self):
+        # torch.nn.utils.parametrizations asks for a child's weight, and says
+        # with this string that there is none.
+        if self._parent and self.parent is not self:
+            return (f'{self!r}, which derives its kernel (kernel() returns '
+                    'it, mmkdna.switch_to_deploy(model) gives it its own),')
+        return repr(self)
 
     def extra_repr(self):
         role = self.role

@@ -48,7 +48,7 @@ def deploy_config(cfg):
     if cfg.get('custom_hooks'):
         cfg.custom_hooks = [
             hook for hook in cfg.custom_hooks
-            if hook['type'] not in TRAINING_HOOKS
+            if str(hook['type']).rpartition('.')[2] not in TRAINING_HOOKS
         ]
     return cfg
 

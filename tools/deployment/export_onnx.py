@@ -211,7 +211,7 @@ def main():
         cfg.merge_from_dict(args.cfg_options)
     try:
         model = init_model(cfg, args.checkpoint)
-    except (CheckpointError, RuntimeError) as error:
+    except (CheckpointError, FileNotFoundError, RuntimeError) as error:
         sys.exit(f'{args.checkpoint} is given, the checkpoint of a model of '
                  f'{args.config} is expected: {error}')
     model = Exported(switch_to_deploy(model))

@@ -13,7 +13,7 @@ from mmengine.config import Config, DictAction
 
 from mmkdna import switch_to_deploy
 from mmkdna.apis import init_model
-from mmkdna.checkpoints.files import CheckpointError, save_file
+from mmkdna.checkpoints.files import CheckpointError, load_file, save_file
 from mmkdna.deploy import deploy_config
 
 
@@ -33,18 +33,29 @@ def main():
     if not args.dst.endswith('.pth'):
         sys.exit(f'{args.dst} is given to write to, but a name that ends in '
                  '.pth is expected: the config gets the same name in .py')
+    config = osp.splitext(args.dst)[0] + '.py'
+    if not osp.isdir(osp.dirname(osp.abspath(args.dst))):
+        sys.exit(f'{args.dst} is given to write to, but there is no such '
+                 'folder')
+    if osp.realpath(config) == osp.realpath(args.config):
+        sys.exit(f'{args.dst} is given to write to, and the config beside it '
+                 f'would replace {args.config}: choose another name')
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     try:
         model = init_model(cfg, args.checkpoint)
-    except (CheckpointError, RuntimeError) as error:
+    except (CheckpointError, FileNotFoundError, RuntimeError) as error:
         sys.exit(f'{args.checkpoint} is given, the checkpoint of a model of '
                  f'{args.config} is expected: {error}')
+    cfg = deploy_config(cfg)
+    # Names of classes and the like stay; what is to be resumed does not.
+    meta = dict(
+        load_file(args.checkpoint).get('meta') or {}, cfg=cfg.pretty_text)
     save_file(
-        dict(meta={}, state_dict=switch_to_deploy(model).state_dict()),
+        dict(meta=meta, state_dict=switch_to_deploy(model).state_dict()),
         args.dst)
-    deploy_config(cfg).dump(osp.splitext(args.dst)[0] + '.py')
+    cfg.dump(config)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,543 @@
+"""The deploy form: equal outputs, and no way to fuse wrongly before it."""
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+import torch
+from mmcv.cnn import ConvModule, fuse_conv_bn
+from mmengine.config import Config
+from mmengine.model.efficient_conv_bn_eval import \
+    turn_on_efficient_conv_bn_eval
+from mmengine.registry import MODELS
+from torch import nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils import spectral_norm as old_spectral_norm
+
+from mmkdna import KernelDNAConv2d, link_kernels, switch_to_deploy
+from mmkdna.apis import init_model
+from mmkdna.deploy import deploy_config
+from tests.runs import ROOT
+from tests.utils import children_of, kernel_dna, make_kin, randomize
+
+TOOL = ROOT / 'tools' / 'model_converters' / 'switch_to_deploy.py'
+CONV = dict(type='KernelDNA')
+RESNET = dict(
+    type='mmpretrain.KernelDNAResNet',
+    depth=18,
+    base_channels=8,
+    stem_channels=8,
+    out_indices=(0, 1, 2, 3))
+DETECTOR = dict(
+    type='mmdet.RetinaNet',
+    backbone=dict(RESNET, type='mmdet.KernelDNAResNet'),
+    neck=dict(
+        type='mmdet.FPN',
+        in_channels=[8, 16, 32, 64],
+        out_channels=8,
+        num_outs=5,
+        conv_cfg=CONV,
+        norm_cfg=dict(type='BN')),
+    bbox_head=dict(
+        type='mmdet.RetinaHead',
+        num_classes=2,
+        in_channels=8,
+        feat_channels=8,
+        conv_cfg=CONV))
+SEGMENTOR = dict(
+    type='mmseg.EncoderDecoder',
+    backbone=dict(RESNET, type='mmseg.KernelDNAResNet'),
+    decode_head=dict(
+        type='mmseg.UPerHead',
+        num_classes=3,
+        in_channels=[8, 16, 32, 64],
+        in_index=[0, 1, 2, 3],
+        channels=8,
+        conv_cfg=CONV,
+        norm_cfg=dict(type='BN'),
+        align_corners=False))
+MODEL_CFGS = dict(
+    resnet18=RESNET,
+    resnet50=dict(RESNET, depth=50),
+    mobilenet_v2=dict(
+        type='mmpretrain.KernelDNAMobileNetV2', widen_factor=0.25),
+    own_kernels=dict(RESNET, conv_cfg=dict(CONV, share=False)),
+    group_norm=dict(
+        RESNET, conv_cfg=dict(CONV, norm_cfg=dict(type='GN', num_groups=1))),
+    stock=dict(
+        type='mmpretrain.ResNet', depth=18, base_channels=8, conv_cfg=CONV),
+    detector=DETECTOR,
+    segmentor=SEGMENTOR,
+)
+
+
+def build(cfg):
+    """A model from its config, in eval mode, no parameter at its start."""
+    return perturb(MODELS.build(deepcopy(cfg)))
+
+
+def perturb(model):
+    """Like ``randomize``, but activations stay of one size."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(('filter', 'spatial', 'bias')):
+                parameter.copy_(torch.randn_like(parameter) / 5)
+        for name, buffer in model.named_buffers():
+            if name.endswith('running_mean'):
+                buffer.normal_(std=0.2)
+            elif name.endswith('running_var'):
+                buffer.uniform_(0.5, 1.5)
+    model.eval()  # which of a backbone of mmpretrain returns None
+    return model
+
+
+def answers(model, x):
+    """All that a model computes, as one vector."""
+    with torch.no_grad():
+        out = model(x)
+
+    def flat(value):
+        if torch.is_tensor(value):
+            return [value.flatten()]
+        return [item for part in value for item in flat(part)]
+
+    return torch.cat(flat(out))
+
+
+def error(value, reference):
+    """Relative to the reference; both have to be finite."""
+    assert torch.isfinite(value).all() and reference.abs().max() > 1e-3
+    return float((value - reference).norm() / reference.norm())
+
+
+LIMITS = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+@pytest.mark.parametrize('dtype', LIMITS)
+@pytest.mark.parametrize('name', MODEL_CFGS)
+def test_the_deployed_and_the_fused_model_answer_the_same(name, dtype):
+    model = build(MODEL_CFGS[name]).to(dtype)
+    assert children_of(model)
+    x = torch.randn(2, 3, 64, 64, dtype=dtype)
+    before = answers(model, x)
+    assert switch_to_deploy(model) is model
+    assert not children_of(model)
+    assert {conv.role for conv in kernel_dna(model).values()} == {'plain'}
+    assert error(answers(model, x), before) <= LIMITS[dtype]
+    norms = sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    fuse_conv_bn(model)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    assert norms > 5
+    assert error(answers(model, x), before) <= LIMITS[dtype]
+
+
+@pytest.mark.parametrize('modulation', [(), ('filter', ), ('spatial', ),
+                                        ('channel', ),
+                                        ('filter', 'spatial', 'channel')])
+@pytest.mark.parametrize('norm_cfg', [None] + [
+    dict(type='BN', eps=0.1),
+    dict(type='SyncBN'),
+    dict(type='GN', num_groups=2)
+])
+@pytest.mark.parametrize('share', [True, False])
+@pytest.mark.parametrize('bias', [True, False])
+def test_every_option_deploys(modulation, norm_cfg, share, bias):
+    options = dict(
+        modulation=modulation, norm_cfg=norm_cfg, share=share, bias=bias)
+    module = randomize(make_kin(3, **options).double()).eval()
+    x = torch.randn(2, 8, 6, 6, dtype=torch.float64)
+    before = answers(module, x)
+    switch_to_deploy(module)
+    assert error(answers(module, x), before) <= 1e-12
+    # What is left is what deploy=True builds.
+    other = make_kin(3, deploy=True, **options).double().eval()
+    other.load_state_dict(module.state_dict(), strict=True)
+    assert torch.equal(answers(other, x), answers(module, x))
+    kept = {name for name in module.state_dict() if 'adapter' in name}
+    assert not any('filter' in name or 'spatial' in name for name in kept)
+    assert bool(kept) == ('channel' in modulation)
+    folded = norm_cfg is None or norm_cfg['type'] != 'GN'
+    assert any('norm' in name for name in kept) == ('channel' in modulation
+                                                    and not folded)
+
+
+def test_a_second_switch_and_a_model_without_children_change_nothing():
+    module = switch_to_deploy(randomize(make_kin(3))).eval()
+    state = deepcopy(module.state_dict())
+    switch_to_deploy(module)
+    assert list(module.state_dict()) == list(state)
+    assert all(
+        torch.equal(module.state_dict()[key], state[key]) for key in state)
+    plain = nn.Sequential(nn.Conv2d(3, 3, 3))
+    assert switch_to_deploy(plain) is plain
+
+
+def test_a_frozen_stage_stays_frozen():
+    module = make_kin(2)
+    module.requires_grad_(False)
+    switch_to_deploy(module)
+    assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_a_child_whose_parent_is_outside_is_refused():
+    module = make_kin(2)
+    with pytest.raises(ValueError, match='outside of that module'):
+        switch_to_deploy(module[0][0])
+    assert module[0][0].role == 'child'
+
+
+class Pairs(nn.Module):
+    """A child and its parent, each with a batch norm of its own."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.stage = nn.Sequential(*[
+            ConvModule(
+                8,
+                8,
+                3,
+                padding=1,
+                norm_cfg=dict(type='BN'),
+                act_cfg=None,
+                conv_cfg=dict(CONV, **options)) for _ in range(2)
+        ])
+        link_kernels(self)
+
+    def forward(self, x):
+        return self.stage(x)
+
+
+def pairs(**options):
+    """The pair, and what it answers to an input."""
+    module = randomize(Pairs(**options).double()).eval()
+    x = torch.randn(2, 8, 6, 6, dtype=torch.float64)
+    return module, x, answers(module, x)
+
+
+def test_no_child_is_fused_before_deploying():
+    module, x, before = pairs()
+    with pytest.raises(AttributeError, match='switch_to_deploy'):
+        fuse_conv_bn(module)
+    assert torch.equal(answers(module, x), before)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_no_parent_is_fused_before_deploying(bias):
+    module, x, before = pairs()
+    parent = module.stage[1].conv
+    if bias:
+        parent.bias = None
+        parent.register_parameter('bias', nn.Parameter(x.new_zeros(8)))
+    with pytest.raises(RuntimeError, match='switch_to_deploy'):
+        fuse_conv_bn(module.stage[1])
+    assert torch.equal(answers(module, x), before)
+
+
+def test_a_parent_without_a_bias_gets_none():
+    parent = pairs()[0].stage[1].conv
+    with pytest.raises(RuntimeError, match='switch_to_deploy'):
+        parent.bias = nn.Parameter(torch.zeros(8))
+    assert parent.bias is None
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_a_child_of_itself_is_fused_exactly(bias):
+    module, x, before = pairs(share=False)
+    for unit in module.stage if bias else ():
+        unit.conv.bias = nn.Parameter(torch.randn(8).double())
+    before = answers(module, x)
+    fuse_conv_bn(module)
+    assert error(answers(module, x), before) <= 1e-12
+    switch_to_deploy(module)
+    assert error(answers(module, x), before) <= 1e-12
+
+
+def efficient(module, how):
+    if how == 'mmcv':
+        for unit in module.stage:
+            unit.turn_on_efficient_conv_bn_eval()
+    else:
+        units = [nn.Sequential(u.conv, u.bn) for u in module.stage]
+        module.stage = nn.Sequential(*units)
+        turn_on_efficient_conv_bn_eval(module, ['stage'])
+    return module
+
+
+@pytest.mark.parametrize('how', ['mmcv', 'mmengine'])
+@pytest.mark.parametrize('form', ['linked', 'share=False', 'deployed'])
+def test_efficient_conv_bn_eval(how, form):
+    module, x, before = pairs(share=form != 'share=False')
+    if form == 'deployed':
+        switch_to_deploy(module)
+    stock = deepcopy(module)
+    efficient(module, how)
+    if form == 'linked':
+        with pytest.raises(AttributeError, match='switch_to_deploy'):
+            module(x)
+        with pytest.raises(AttributeError, match='switch_to_deploy'):
+            module.stage(x)
+        return
+    assert error(answers(module, x), before) <= 1e-12
+    # With gradients as well: it is made for tuning.
+    for model in (module, stock):
+        model(x).square().sum().backward()
+    for ours, theirs in zip(module.parameters(), stock.parameters()):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize('how', ['mmcv', 'mmengine'])
+@pytest.mark.parametrize('form', ['share=False', 'deployed'])
+def test_efficient_conv_bn_eval_in_train_mode(how, form):
+    module, x, _ = pairs(share=form != 'share=False')
+    if form == 'deployed':
+        switch_to_deploy(module)
+    expected = deepcopy(module).train()(x).flatten()
+    efficient(module, how).train()
+    assert error(module(x).detach().flatten(), expected.detach()) <= 1e-12
+
+
+def test_efficient_conv_bn_eval_of_a_parent_alone():
+    module, x, _ = pairs()
+    unit = module.stage[1]
+    before = answers(unit, x)
+    unit.turn_on_efficient_conv_bn_eval()
+    assert error(answers(unit, x), before) <= 1e-12
+
+
+def test_efficient_conv_bn_eval_of_a_whole_backbone():
+    model = switch_to_deploy(
+        build(dict(RESNET, type='mmpretrain.KernelDNAResNet')).double())
+    x = torch.randn(1, 3, 32, 32).double()
+    before = answers(model, x)
+    whole = nn.ModuleDict(dict(backbone=model))
+    turn_on_efficient_conv_bn_eval(whole, 'backbone')
+    calls = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(lambda *_: calls.append(1))
+    assert error(answers(model, x), before) <= 1e-12
+    assert not calls
+
+
+def test_old_spectral_norm_is_refused_and_changes_nothing():
+    module = randomize(make_kin(2)).eval()
+    x = torch.randn(1, 8, 6, 6)
+    before = answers(module, x)
+    state = set(module.state_dict())
+    for conv in kernel_dna(module).values():
+        with pytest.raises((RuntimeError, KeyError), match='switch_to_deploy'):
+            old_spectral_norm(conv)
+    assert set(module.state_dict()) == state
+    assert torch.equal(answers(module, x), before)
+    own = make_kin(2, share=False)[0][0]
+    with pytest.raises(RuntimeError, match='switch_to_deploy'):
+        old_spectral_norm(own)
+    assert isinstance(own.weight, nn.Parameter)
+
+
+def test_spectral_norm_of_a_child_is_refused():
+    module = randomize(make_kin(2)).eval()
+    x = torch.randn(1, 8, 6, 6)
+    before = answers(module, x)
+    with pytest.raises(ValueError, match='switch_to_deploy'):
+        parametrizations.spectral_norm(module[0][0])
+    assert torch.equal(answers(module, x), before)
+
+
+@pytest.mark.parametrize('share', [True, False])
+def test_spectral_norm_of_a_parent_reaches_its_children(share):
+    module = randomize(make_kin(2, share=share).double()).eval()
+    x = torch.randn(1, 8, 6, 6).double()
+    parent = module[0][1]
+    parametrizations.spectral_norm(parent)
+    module.eval()
+    normed = deepcopy(module)
+    with torch.no_grad():
+        weight = parent.weight.clone()
+        assert float(torch.linalg.matrix_norm(weight.flatten(1),
+                                              2)) == pytest.approx(
+                                                  1, rel=0.2)
+        parametrized = answers(module, x), answers(module, x)
+        # By hand: the normed kernel as that of an ordinary parent.
+        by_hand = make_kin(2, share=share).double().eval()
+        state = {
+            key: value
+            for key, value in module.state_dict().items()
+            if 'parametrizations' not in key
+        }
+        by_hand.load_state_dict(dict(state, **{'0.1.weight': weight}))
+    for out in parametrized:
+        assert error(out, answers(by_hand, x)) <= 1e-12
+    # Not kept either: the parent's own parameter may change.
+    with torch.no_grad():
+        parent.parametrizations.weight.original.normal_()
+    if share:
+        assert error(answers(module, x), parametrized[0]) > 0.1
+    switch_to_deploy(normed)
+    assert error(answers(normed, x), parametrized[0]) <= 1e-12
+
+
+def test_spectral_norm_at_build_leaves_convs_plain():
+
+    def make(conv_cfg):
+        torch.manual_seed(3)
+        module = nn.Sequential(*[
+            ConvModule(
+                8, 8, 3, padding=1, with_spectral_norm=True, conv_cfg=conv_cfg)
+            for _ in range(2)
+        ])
+        link_kernels(module)
+        return module
+
+    module, stock = make(CONV), make(None)
+    assert not children_of(module)
+    x = torch.randn(1, 8, 6, 6)
+    for mode in (True, True, False):
+        assert torch.equal(module.train(mode)(x), stock.train(mode)(x))
+    assert torch.equal(switch_to_deploy(module)(x), stock(x))
+
+
+def test_a_parents_weight_may_be_replaced():
+    module = randomize(make_kin(2)).eval()
+    x = torch.randn(1, 8, 6, 6)
+    other = randomize(make_kin(2)).eval()
+    module.load_state_dict(other.state_dict(), assign=True)
+    assert torch.equal(answers(module, x), answers(other, x))
+    module[0][1].weight = nn.Parameter(2 * module[0][1].weight)
+    with torch.no_grad():
+        other[0][1].weight.mul_(2)
+    assert torch.equal(answers(module, x), answers(other, x))
+
+
+@pytest.mark.parametrize('name', MODEL_CFGS)
+def test_the_deploy_config_builds_what_the_state_fits(name):
+    model = build(MODEL_CFGS[name])
+    cfg = Config(dict(model=MODEL_CFGS[name]))
+    deployed_cfg = deploy_config(cfg)
+    assert cfg.model == MODEL_CFGS[name]
+    deployed = MODELS.build(deployed_cfg.model)
+    deployed.eval()
+    assert not children_of(deployed)
+    x = torch.randn(1, 3, 64, 64)
+    switch_to_deploy(model)
+    deployed.load_state_dict(model.state_dict(), strict=True)
+    assert torch.equal(answers(deployed, x), answers(model, x))
+
+
+def test_the_deploy_config_has_no_hook_for_training():
+    cfg = Config(
+        dict(
+            model=dict(RESNET, conv_cfg=dict(CONV, keep_own_kernel=True)),
+            custom_hooks=[
+                dict(type='KernelSharingHook', end=3),
+                dict(type='mmkdna.ChildFittingHook'),
+                dict(type='EMAHook')
+            ]))
+    deployed = deploy_config(cfg)
+    assert deployed.custom_hooks == [dict(type='EMAHook')]
+    assert deployed.model.conv_cfg == dict(
+        CONV, keep_own_kernel=False, deploy=True)
+    assert len(cfg.custom_hooks) == 3
+    MODELS.build(deployed.model)
+
+
+CONFIG = '''
+custom_imports = dict(imports=['mmkdna'])
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='KernelDNAResNet', depth=18, base_channels=8, stem_channels=8),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=3, in_channels=64))
+'''
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A folder with a config and its checkpoint."""
+    (tmp_path / 'tiny.py').write_text(CONFIG)
+    model = perturb(init_model(str(tmp_path / 'tiny.py')))
+    torch.save(
+        dict(
+            meta=dict(dataset_meta=dict(classes=('a', 'b', 'c'))),
+            state_dict=model.state_dict(),
+            optimizer=dict(state={})), tmp_path / 'tiny.pth')
+    return tmp_path
+
+
+def run_tool(folder, *args):
+    return subprocess.run([sys.executable, str(TOOL), *args],
+                          cwd=folder,
+                          capture_output=True,
+                          text=True)
+
+
+def test_the_tool_writes_a_checkpoint_and_its_config(trained):
+    before = init_model(str(trained / 'tiny.py'), str(trained / 'tiny.pth'))
+    done = run_tool(trained, 'tiny.py', 'tiny.pth', 'out.pth')
+    assert done.returncode == 0, done.stderr
+    assert {p.name
+            for p in trained.iterdir()
+            } == {'tiny.py', 'tiny.pth', 'out.py', 'out.pth'}
+    after = init_model(str(trained / 'out.py'), str(trained / 'out.pth'))
+    assert children_of(before) and not children_of(after)
+    written = torch.load(trained / 'out.pth', weights_only=True)
+    assert set(written) == {'meta', 'state_dict'}
+    assert written['meta']['dataset_meta'] == dict(classes=('a', 'b', 'c'))
+    assert 'deploy=True' in written['meta']['cfg']
+    x = torch.randn(2, 3, 32, 32)
+    assert error(answers(after, x), answers(before, x)) <= 1e-5
+
+
+@pytest.fixture
+def refused(trained, monkeypatch):
+    """Run the tool in this process, where it ends with a message."""
+    from tests.runs import load_tool
+
+    def run(*args):
+        before = sorted(trained.rglob('*'))
+        monkeypatch.chdir(trained)
+        monkeypatch.setattr('sys.argv', ['switch_to_deploy', *args])
+        with pytest.raises(SystemExit) as stopped:
+            load_tool('model_converters/switch_to_deploy').main()
+        assert sorted(trained.rglob('*')) == before
+        return str(stopped.value.code)
+
+    return run
+
+
+def test_a_checkpoint_of_another_depth_is_refused(trained, refused):
+    text = CONFIG.replace('depth=18', 'depth=34')
+    (trained / 'deeper.py').write_text(text)
+    message = refused('deeper.py', 'tiny.pth', 'out.pth')
+    assert 'tiny.pth' in message and 'deeper.py' in message
+    assert 'layer1.2.conv1.weight' in message
+
+
+def test_a_truncated_checkpoint_is_refused(trained, refused):
+    whole = (trained / 'tiny.pth').read_bytes()
+    (trained / 'tiny.pth').write_bytes(whole[:len(whole) // 2])
+    assert 'truncated' in refused('tiny.py', 'tiny.pth', 'out.pth')
+
+
+def test_a_missing_checkpoint_is_refused(refused):
+    assert 'no such file' in refused('tiny.py', 'none.pth', 'out.pth')
+
+
+def test_what_is_written_ends_in_pth(refused):
+    assert 'ends in .pth' in refused('tiny.py', 'tiny.pth', 'out.onnx')
+
+
+def test_the_config_is_not_written_over(refused):
+    assert 'would replace tiny.py' in refused('tiny.py', 'tiny.pth',
+                                              './tiny.pth')
+
+
+def test_a_missing_folder_is_refused(refused):
+    assert 'no/such' in refused('tiny.py', 'tiny.pth', 'no/such/out.pth')
+
+
+def test_the_conv_says_nothing_of_deploying_when_it_is_plain():
+    conv = KernelDNAConv2d(4, 4, 3)
+    assert str(conv) == repr(conv)
