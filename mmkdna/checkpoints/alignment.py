@@ -9,6 +9,7 @@ from typing import List, NamedTuple
 
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch import nn
 from torch.nn import functional as F
 
 # Both sides of a bottleneck's 3x3 depend on each other.
@@ -39,7 +40,8 @@ def block_layers(name, block):
         list[Layer]: In forward order; empty if it is no such block, or one
         with more in it than convolutions and norms.
     """
-    if getattr(block, 'with_plugins', False):
+    if getattr(block, 'with_plugins', False) or getattr(
+            block, 'with_se', False):
         return []
     if hasattr(block, 'norm1_name') and hasattr(block, 'conv2'):
         return [
@@ -49,7 +51,9 @@ def block_layers(name, block):
         ]
     steps = ['expand_conv', 'depthwise_conv', 'linear_conv']
     if not hasattr(block, steps[-1]):
-        if not type(block).__name__ == 'InvertedResidual':
+        # ShuffleNet's has the name, but not the layers.
+        if (type(block).__name__ != 'InvertedResidual' or
+                not isinstance(getattr(block, 'conv', None), nn.Sequential)):
             return []
         steps = [f'conv.{i}' for i in range(len(block.conv))]
     modules = dict(block.named_modules())
@@ -60,12 +64,31 @@ def block_layers(name, block):
     ]
 
 
-def hidden_channels(layers, convs):
+def shortcut(block):
+    """What is added to a block's main path.
+
+    Args:
+        block (nn.Module): One that :func:`block_layers` knows.
+
+    Returns:
+        nn.Module | None: Maps the block's input to what is added: an
+        ``nn.Identity``, or a convolution and its norm; None where nothing is.
+    """
+    if getattr(block, 'downsample', None) is not None:
+        return block.downsample
+    for flag in ('with_res_shortcut', 'use_res_connect'):
+        if not getattr(block, flag, True):
+            return None
+    return nn.Identity()
+
+
+def hidden_channels(layers, modules):
     """Where a block's channels may be permuted.
 
     Args:
         layers (list[Layer]): The block's main path.
-        convs (dict[str, nn.Conv2d]): Convolutions by name.
+        modules (dict[str, nn.Module]): Its convolutions are among them, by
+            name.
 
     Returns:
         list[Hidden]: From each dense convolution to the next one; depthwise
@@ -73,9 +96,7 @@ def hidden_channels(layers, convs):
     """
     found, producer, carriers = [], None, []
     for layer in layers:
-        conv = convs.get(layer.conv)
-        if conv is None:
-            return []
+        conv = modules[layer.conv]
         if producer is not None and conv.groups == conv.in_channels > 1:
             carriers.append(layer)
             continue
@@ -85,12 +106,12 @@ def hidden_channels(layers, convs):
     return found
 
 
-def align(state_dict, prefix, hiddens, parents):
+def align(weights, hiddens, parents):
     """Permute a block's hidden channels towards the parents' kernels.
 
     Args:
-        state_dict (dict): Plain weights, changed in place.
-        prefix (str): Of the keys of the backbone, neck or head.
+        weights (dict[str, Tensor]): Plain weights of the backbone, neck or
+            head, by the keys they have there. Changed in place.
         hiddens (list[Hidden]): Hidden channels of a block without a parent.
         parents (dict[str, str]): Names of the block's children to those of
             their parents.
@@ -106,16 +127,15 @@ def align(state_dict, prefix, hiddens, parents):
                                                           1)):
                 if conv in parents:
                     own, parents_own = (
-                        F.normalize(
-                            state_dict[f'{prefix}{name}.weight'].transpose(
-                                0, dim).flatten(1).float())
+                        F.normalize(weights[f'{name}.weight'].transpose(
+                            0, dim).flatten(1).float())
                         for name in (conv, parents[conv]))
                     likeness = likeness + parents_own @ own.t()
             order = linear_sum_assignment(-likeness.cpu().numpy())[1]
-            _permute(state_dict, prefix, hidden, torch.from_numpy(order))
+            _permute(weights, hidden, torch.from_numpy(order))
 
 
-def _permute(state_dict, prefix, hidden, order):
+def _permute(weights, hidden, order):
     keys = [f'{hidden.producer.conv}.weight', f'{hidden.producer.conv}.bias']
     keys += [f'{layer.conv}.weight' for layer in hidden.carriers]
     keys += [
@@ -123,7 +143,7 @@ def _permute(state_dict, prefix, hidden, order):
         for name in ('weight', 'bias', 'running_mean', 'running_var')
     ]
     for key in keys:
-        if prefix + key in state_dict:
-            state_dict[prefix + key] = state_dict[prefix + key][order]
-    key = f'{prefix}{hidden.consumer.conv}.weight'
-    state_dict[key] = state_dict[key][:, order]
+        if key in weights:
+            weights[key] = weights[key][order]
+    key = f'{hidden.consumer.conv}.weight'
+    weights[key] = weights[key][:, order]

@@ -4,11 +4,10 @@ from copy import deepcopy
 import torch
 from mmengine.dist import all_reduce, all_reduce_params
 from mmengine.logging import print_log
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..conv import KernelDNAConv2d
-from .alignment import block_layers
+from .alignment import block_layers, shortcut
 
 # Relative to the mean variance of the features, added to each variance.
 RIDGE = 1e-3
@@ -85,8 +84,9 @@ def _fit_block(model, plain, name, layers, batches, forwards):
         if at_input:
             return module.register_forward_pre_hook(
                 lambda _, args: seen.__setitem__(key, args[0]))
+        # Blocks add the shortcut in place.
         return module.register_forward_hook(
-            lambda _, args, out: seen.__setitem__(key, out))
+            lambda _, args, out: seen.__setitem__(key, out.clone()))
 
     handles = [
         see('input', ours[name], True),
@@ -104,10 +104,10 @@ def _fit_block(model, plain, name, layers, batches, forwards):
         for run in forwards:
             run(batch)
         target = seen['plain output']
-        shortcut = _shortcut(ours[name])
-        if shortcut is not None:
+        added = shortcut(ours[name])
+        if added is not None:
             target = target + (
-                shortcut(seen['plain input']) - shortcut(seen['input']))
+                added(seen['plain input']) - added(seen['input']))
         sums.add(seen['features'], target, last.stride)
     for norm, momentum in zip(norms, momenta):
         norm.eval()
@@ -120,16 +120,6 @@ def _fit_block(model, plain, name, layers, batches, forwards):
         and isinstance(last_norm, _BatchNorm)
         and getattr(last, 'role', 'plain') == 'plain')
     return sums.solve(last, last_norm) if fits else None
-
-
-def _shortcut(block):
-    """What is added to a block's main path, as a function, or None."""
-    if getattr(block, 'downsample', None) is not None:
-        return block.downsample
-    for flag in ('with_res_shortcut', 'use_res_connect'):
-        if not getattr(block, flag, True):
-            return None
-    return nn.Identity()
 
 
 class _Sums:

@@ -4,10 +4,19 @@ from typing import NamedTuple
 import torch
 from mmengine.logging import print_log
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..conv import KernelDNAConv2d
-from .alignment import align, block_layers, hidden_channels
+from .alignment import align, block_layers, hidden_channels, shortcut
+
+# What the plain network has; DCN and the like take their weights themselves.
+CONVS = (nn.Conv2d, KernelDNAConv2d)
+# Of a batch norm; the one of a gate has no counterpart in a plain network.
+NORM_KEYS = ('weight', 'bias', 'running_mean', 'running_var')
+COUNTER = 'num_batches_tracked'
+# A gate with fc2 at zero is 0.5.
+NEUTRAL = 2
 
 
 class Fit(NamedTuple):
@@ -36,9 +45,9 @@ def accept_plain_weights(module):
     exactly. For a child, the hidden channels of its block are permuted to
     match the parent's kernel, the static modulation is set to keep the norm
     of each filter, and the gate starts neutral: at 0.5, with ``fc2`` at zero
-    and the factor 2 in the filters, so that it is not saturated. A residual
-    block that the weights do not have starts as the identity. The log says
-    what was done. A state dict with adapters in it is loaded as it is.
+    and the factor 2 in the static modulation, so that it is not saturated. A
+    residual block that the weights do not have starts as the identity. The log
+    says what was done. A state dict with adapters in it is loaded as it is.
 
     Args:
         module (nn.Module): A linked backbone, neck or head.
@@ -48,155 +57,230 @@ def accept_plain_weights(module):
         module._register_load_state_dict_pre_hook(_take, with_module=True)
 
 
-def _take(module, state_dict, prefix, *_):
-    convs = {n: c for n, c in module.named_modules() if type(c) in CONVS}
-    children = {
-        name: conv.parent_name
-        for name, conv in convs.items()
-        if isinstance(conv, KernelDNAConv2d) and conv.role == 'child'
+def _take(module, state_dict, prefix, metadata, strict, missing, unexpected,
+          errors):
+    """What torch calls before it loads a state dict into a module."""
+    # From here on without the prefix, and written back at the end.
+    weights = {
+        key[len(prefix):]: value
+        for key, value in state_dict.items() if key.startswith(prefix)
     }
-    own = [key for key in state_dict if key.startswith(prefix)]
-    if not own or any('.adapter.' in key for key in own):
+    if not weights or any('.adapter.' in key for key in weights):
         return
-    _rename_mobilenet(module, state_dict, prefix)
-    children = {
-        child: parent
-        for child, parent in children.items()
-        if f'{prefix}{child}.weight' in state_dict
-    }
-    _give_to_parents_without(state_dict, prefix, children)
-    blocks = [
-        layers for layers in (block_layers(name, block)
-                              for name, block in module.named_modules())
-        if layers
-    ]
-    new = _start_as_identity(state_dict, prefix, blocks)
-    parents = set(children.values())
-    for layers in blocks:
-        names = [layer.conv for layer in layers]
-        kin = {n: children[n] for n in names if n in children}
-        shared = {n: parent for n, parent in kin.items() if n != parent}
-        if shared and not parents & set(names):
-            align(state_dict, prefix, hidden_channels(layers, convs), shared)
+    modules = dict(module.named_modules())
+    blocks = {name: block_layers(name, m) for name, m in modules.items()}
+    blocks = {name: layers for name, layers in blocks.items() if layers}
+
+    if type(module).__name__.endswith('MobileNetV2'):
+        weights = _rename_mobilenet(modules, weights, prefix, errors)
+    children = _children_with_weights(modules, weights, prefix, errors)
+    _give_to_parents_without(weights, children)
+    new = _start_as_identity(weights, modules, blocks)
+    _align_blocks(weights, modules, blocks, children)
     fits = [
-        _fit(convs[child], child, parent, state_dict, prefix)
+        _fit(weights, modules[child], child, parent)
         for child, parent in children.items()
     ]
     _report(type(module).__name__, fits, new)
 
-
-CONVS = (nn.Conv2d, KernelDNAConv2d)
-
-
-def _give_to_parents_without(state_dict, prefix, children):
-    """A parent the weights do not have takes the kernel of a child."""
-    for child, parent in children.items():
-        key = f'{prefix}{parent}.weight'
-        if key not in state_dict:
-            state_dict[key] = state_dict[f'{prefix}{child}.weight'].clone()
+    for key in list(state_dict):
+        if key.startswith(prefix):
+            del state_dict[key]
+    for key, value in weights.items():
+        state_dict[prefix + key] = value
 
 
-def _start_as_identity(state_dict, prefix, blocks):
-    """Set the last norm of a missing block to zero; return their names."""
-    new = []
-    for layers in blocks:
-        keys = [f'{prefix}{name}.weight' for layer in layers for name in layer]
-        keys_of_norms = [f'{prefix}{layer.norm}.weight' for layer in layers]
-        # Of a parent, the kernel may have been given by its child.
-        if not any(key in state_dict for key in keys_of_norms):
-            new.append(layers[0].conv.rpartition('.')[0])
-            reference = next(iter(state_dict.values()))
-            channels = _channels(state_dict, prefix, layers, blocks)
-            if channels:
-                state_dict[keys[-1]] = reference.new_zeros(
-                    channels, dtype=torch.float32)
-    return new
-
-
-def _channels(state_dict, prefix, layers, blocks):
-    stage = layers[0].conv.split('.')[0] + '.'
-    for other in blocks:
-        key = f'{prefix}{other[-1].norm}.weight'
-        if other[0].conv.startswith(stage) and key in state_dict:
-            return state_dict[key].numel()
-    return 0
-
-
-def _fit(conv, child, parent, state_dict, prefix):
-    """Replace a child's kernel by an adapter to its parent's."""
-    key = f'{prefix}{child}.weight'
-    kernel = state_dict[key].float()
-    adapter = conv.adapter
-    gain = 1 if adapter.gate is None else 2
-    if child == parent:
-        filters, spatial = gain, 1
-        derived = kernel
-    else:
-        del state_dict[key]
-        source = state_dict[f'{prefix}{parent}.weight'].float()
-        spatial = 1
-        if adapter.spatial is not None:
-            spatial = _norm(kernel, (0, 1)) / _norm(source, (0, 1))
-        filters = 1
-        if adapter.filter is not None:
-            filters = _norm(kernel, (1, 2, 3)) / _norm(source * spatial,
-                                                       (1, 2, 3))
-            derived = source * spatial * filters
-            filters = filters * gain
-        else:
-            derived = source * spatial / gain
-    values = dict(adapter.state_dict())
-    if adapter.filter is not None:
-        values['filter'] = torch.zeros_like(adapter.filter) + filters - 1
-    if adapter.spatial is not None:
-        values['spatial'] = torch.zeros_like(adapter.spatial) + spatial - 1
-    if adapter.gate is not None:
-        for name in ('gate.fc2.weight', 'gate.fc2.bias'):
-            values[name] = torch.zeros_like(values[name])
-    for name, value in values.items():
-        state_dict[f'{prefix}{child}.adapter.{name}'] = value
-    if 'own_weight' in conv._buffers:
-        state_dict[f'{prefix}{child}.own_weight'] = kernel * gain
-        state_dict[f'{prefix}{child}.own_share'] = kernel.new_ones(())
-    error = (derived - kernel).norm() / kernel.norm()
-    cosine = nn.functional.cosine_similarity(
-        derived.flatten(1), kernel.flatten(1)).mean()
-    return Fit(child, parent, float(error), float(cosine))
-
-
-def _norm(tensor, dims):
-    return tensor.pow(2).sum(dims, keepdim=True).sqrt().clamp(min=1e-12)
-
-
-def _rename_mobilenet(module, state_dict, prefix):
+def _rename_mobilenet(modules, weights, prefix, errors):
     """Give a MobileNetV2's keys the names they have in a module.
 
     torchvision, mmdet and mmpretrain hold the same layers in the same order
     under three names.
+
+    Returns:
+        dict: The weights under their new names, or as they were if they are
+        those of another network.
     """
-    if not type(module).__name__.endswith('MobileNetV2'):
-        return
-    ours = []
-    for name, layer in module.named_modules():
-        if type(layer) in CONVS:
-            ours.append((f'{name}.weight', layer.out_channels))
-        # The norms of gates have no counterpart.
-        elif isinstance(layer, _BatchNorm) and '.adapter.' not in name:
-            ours.extend(
-                (f'{name}.{part}', layer.num_features)
-                for part in ('weight', 'bias', 'running_mean', 'running_var'))
-    theirs = [
-        key for key in state_dict
-        if key.startswith(prefix) and not key.endswith('num_batches_tracked')
-    ]
-    if any(prefix + key not in state_dict for key, _ in ours):
-        renamed = {}
-        for (key, channels), their_key in zip(ours, theirs):
-            if state_dict[their_key].shape[:1] != (channels, ):
-                return
-            renamed[prefix + key] = their_key
-        values = {k: state_dict.pop(other) for k, other in renamed.items()}
-        state_dict.update(values)
+    ours = _shapes(modules)
+    if all(key in weights for key in ours):
+        return weights
+    theirs = [key for key in weights if not key.endswith(COUNTER)]
+    new_names = {}
+    for (key, shape), their_key in zip(ours.items(), theirs):
+        path, _, part = key.rpartition('.')
+        their_path, _, their_part = their_key.rpartition('.')
+        their_shape = tuple(weights[their_key].shape)
+        if part != their_part or their_shape != shape:
+            # With keys in common, the lines of mmengine say enough.
+            if not any(key in weights for key in ours):
+                errors.append(
+                    f'{prefix}{their_key} of shape {their_shape} stands in '
+                    f'the place of {prefix}{key} of shape {shape}: these are '
+                    'not the weights of this MobileNetV2')
+            return weights
+        new_names[their_key] = key
+        new_names[f'{their_path}.{COUNTER}'] = f'{path}.{COUNTER}'
+    return {new_names.get(key, key): v for key, v in weights.items()}
+
+
+def _shapes(modules):
+    """Shapes of the plain network's kernels and batch norms, by key."""
+    shapes = {}
+    for name, module in modules.items():
+        if type(module) in CONVS:
+            shapes[f'{name}.weight'] = _kernel_shape(module)
+        elif isinstance(module, _BatchNorm) and '.adapter.' not in name:
+            for key in NORM_KEYS:
+                shapes[f'{name}.{key}'] = (module.num_features, )
+    return shapes
+
+
+def _kernel_shape(conv):
+    return (conv.out_channels, conv.in_channels // conv.groups,
+            *conv.kernel_size)
+
+
+def _has(weights, key, shape):
+    return key in weights and tuple(weights[key].shape) == tuple(shape)
+
+
+def _children_with_weights(modules, weights, prefix, errors):
+    """The children the weights have a kernel for, and their parents.
+
+    A child has no parameter that a kernel of a wrong shape would not fit, so
+    that is looked at here.
+
+    Returns:
+        dict[str, str]: Name of the child to that of its parent.
+    """
+    children = {}
+    for child, conv in modules.items():
+        key = f'{child}.weight'
+        if getattr(conv, 'role', None) != 'child' or key not in weights:
+            continue
+        parents_key = f'{conv.parent_name}.weight'
+        if not _has(weights, key, conv.weight_shape):
+            given = weights.pop(key)
+            errors.append(
+                f'size mismatch for {prefix}{key}: a kernel of shape '
+                f'{tuple(given.shape)} is given, {conv.weight_shape} is '
+                'expected')
+        elif (parents_key not in weights
+              or _has(weights, parents_key, conv.weight_shape)):
+            children[child] = conv.parent_name
+    return children
+
+
+def _give_to_parents_without(weights, children):
+    """A parent the weights do not have takes the kernel of a child."""
+    for child, parent in children.items():
+        if f'{parent}.weight' not in weights:
+            weights[f'{parent}.weight'] = weights[f'{child}.weight'].clone()
+
+
+def _start_as_identity(weights, modules, blocks):
+    """Set the last norm of the blocks to zero that the weights do not have.
+
+    Only of stages that the weights do have, and where the shortcut is the
+    input itself.
+
+    Returns:
+        list[str]: Names of these blocks.
+    """
+    # By their norms: a parent may have been given a kernel by its child.
+    known = {
+        name
+        for name, layers in blocks.items()
+        if any(f'{layer.norm}.weight' in weights for layer in layers)
+    }
+    stages = {name.split('.')[0] for name in known}
+    new = []
+    for name, layers in blocks.items():
+        last = layers[-1].norm
+        factor = getattr(modules.get(last), 'weight', None)
+        if (name not in known and name.split('.')[0] in stages
+                and isinstance(shortcut(modules[name]), nn.Identity)
+                and factor is not None):
+            weights[f'{last}.weight'] = torch.zeros_like(factor)
+            new.append(name)
+    return new
+
+
+def _align_blocks(weights, modules, blocks, children):
+    """Align every block that has children of another block and no parent."""
+    shapes = _shapes(modules)
+    parents = set(children.values())
+    for layers in blocks.values():
+        names = {layer.conv for layer in layers}
+        shared = {c: p for c, p in children.items() if c in names and c != p}
+        keys = [f'{layer.conv}.weight' for layer in layers]
+        # Another norm than a batch norm may mix channels; it is not in shapes.
+        keys += [
+            f'{layer.norm}.{key}' for layer in layers for key in NORM_KEYS
+        ]
+        if (shared and not parents & names and all(
+                key in shapes and _has(weights, key, shapes[key])
+                for key in keys)):
+            align(weights, hidden_channels(layers, modules), shared)
+
+
+def _fit(weights, conv, child, parent):
+    """Replace a child's kernel by an adapter to its parent's.
+
+    Returns:
+        Fit: How well the child's kernel comes back.
+    """
+    adapter, key = conv.adapter, f'{child}.weight'
+    kernel = source = weights[key].double()
+    filters = spatial = torch.ones_like(kernel[:1, :1, :1, :1])
+    if child != parent:
+        del weights[key]
+        source = weights[f'{parent}.weight'].double()
+        if adapter.spatial is not None:
+            spatial = _norm_ratio(kernel, source, (0, 1))
+        if adapter.filter is not None:
+            filters = _norm_ratio(kernel, source * spatial, (1, 2, 3))
+    derived = source * spatial * filters
+
+    gain = 1 if adapter.gate is None else NEUTRAL
+    if 'own_weight' in conv._buffers:
+        weights[f'{child}.own_weight'] = kernel * gain
+        weights[f'{child}.own_share'] = kernel.new_ones(())
+    if adapter.filter is not None:
+        filters = filters * gain
+    elif adapter.spatial is not None:
+        spatial = spatial * gain
+    elif child == parent:
+        weights[key] = weights[key] * gain
+    else:
+        # Nothing makes up for the gate.
+        derived = derived / gain
+    _fill_adapter(weights, f'{child}.adapter.', adapter, filters, spatial)
+    return Fit(
+        child, parent, float((derived - kernel).norm() / kernel.norm()),
+        float(
+            F.cosine_similarity(derived.flatten(1), kernel.flatten(1)).mean()))
+
+
+def _norm_ratio(kernel, source, dims):
+    """Norm of one kernel over that of the other, 1 where that is zero."""
+    norms, sources = (
+        weight.pow(2).sum(dims, keepdim=True).sqrt()
+        for weight in (kernel, source))
+    return torch.where(sources > 0, norms / sources, torch.ones_like(norms))
+
+
+def _fill_adapter(weights, prefix, adapter, filters, spatial):
+    """Factors as given, a neutral gate, its other layers as they are."""
+    values = dict(adapter.state_dict())
+    if adapter.filter is not None:
+        values['filter'] = (filters - 1).expand_as(adapter.filter)
+    if adapter.spatial is not None:
+        values['spatial'] = (spatial - 1).expand_as(adapter.spatial)
+    if adapter.gate is not None:
+        for name in ('gate.fc2.weight', 'gate.fc2.bias'):
+            values[name] = torch.zeros_like(values[name])
+    for name, value in values.items():
+        weights[prefix + name] = value
 
 
 def _report(module, fits, new):
