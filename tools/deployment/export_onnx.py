@@ -1,6 +1,6 @@
 """Export a model to ONNX, with dynamic batch and size and no custom op.
 
-    python tools/deployment/export_onnx.py CONFIG CHECKPOINT OUT.onnx
+Usage: python tools/deployment/export_onnx.py CONFIG CHECKPOINT OUT.onnx
 
 A classifier answers its logits, shape (N, classes), a segmentor its logits
 before they are resized to the image, shape (N, classes, h, w), a detector the
@@ -206,6 +206,10 @@ def main():
     except ImportError as error:
         sys.exit(f'{error.name} is needed to export and to check what was '
                  'exported: pip install \'mmkdna[deploy]\'')
+    folder = os.path.dirname(os.path.abspath(args.out))
+    if not os.path.isdir(folder):
+        sys.exit(f'{args.out} is given to write to, but there is no such '
+                 'folder')
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
@@ -214,9 +218,10 @@ def main():
     except (CheckpointError, FileNotFoundError, RuntimeError) as error:
         sys.exit(f'{args.checkpoint} is given, the checkpoint of a model of '
                  f'{args.config} is expected: {error}')
-    model = Exported(switch_to_deploy(model))
+    # In eval mode itself as well: torch exports in that mode, and then sets
+    # every module back to that of the outermost.
+    model = Exported(switch_to_deploy(model)).eval()
     replace_pooling(model)
-    folder = os.path.dirname(os.path.abspath(args.out))
     with tempfile.TemporaryDirectory(dir=folder) as part:
         path = os.path.join(part, 'model.onnx')
         export(model, path, args.size, args.opset)

@@ -1,9 +1,10 @@
 """Write the deploy form of a checkpoint, and its config beside it.
 
-    python tools/model_converters/switch_to_deploy.py CONFIG CHECKPOINT DST.pth
+Usage: python tools/model_converters/switch_to_deploy.py CONFIG CHECKPOINT DST
 
-writes DST.pth and DST.py. In them every child is an independent convolution,
-so that norms can be fused and the model exported.
+DST ends in .pth; the config gets the same name in .py. In this form every
+child is an independent convolution, so that norms can be fused and the model
+exported.
 """
 import argparse
 import os.path as osp

@@ -1,0 +1,193 @@
+"""Graphs of export_onnx.py answer what torch does, at any batch and size."""
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmkdna.apis import init_model
+from tests.runs import TOOLS, load_tool, run
+from tests.test_deploy import (CONV, DETECTOR, RESNET, SEGMENTOR, answers,
+                               error, perturb)
+
+NEEDED = 'comes with the extra [deploy]'
+onnx = pytest.importorskip('onnx', reason=f'onnx {NEEDED}')
+onnxruntime = pytest.importorskip(
+    'onnxruntime', reason=f'onnxruntime {NEEDED}')
+
+SIZES = ((64, 64), (75, 106))
+
+
+def classifier(in_channels, **backbone):
+    return dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(RESNET, **dict(dict(out_indices=(3, )), **backbone)),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(
+            type='mmpretrain.LinearClsHead',
+            num_classes=3,
+            in_channels=in_channels))
+
+
+def segmentor(head, **options):
+    return dict(
+        SEGMENTOR,
+        decode_head=dict(
+            type=f'mmseg.{head}',
+            num_classes=3,
+            in_channels=64,
+            in_index=3,
+            channels=8,
+            conv_cfg=CONV,
+            norm_cfg=dict(type='BN'),
+            align_corners=False,
+            **options))
+
+
+MOBILENET = classifier(1280)
+MOBILENET['backbone'] = dict(
+    type='mmpretrain.KernelDNAMobileNetV2', widen_factor=0.25)
+# Config of the model, and the number of its outputs.
+MODELS = dict(
+    resnet18=(classifier(64), 1),
+    resnet50=(classifier(256, depth=50), 1),
+    group_norm=(classifier(
+        64, conv_cfg=dict(CONV, norm_cfg=dict(type='GN', num_groups=1))), 1),
+    mobilenet_v2=(MOBILENET, 1),
+    fcn=(segmentor('FCNHead'), 1),
+    pspnet=(segmentor('PSPHead', pool_scales=(1, 2, 3, 6)), 1),
+    upernet=(SEGMENTOR, 1),
+    retinanet=(DETECTOR, 5),
+)
+
+
+def write(folder, model, name='model'):
+    """A config and a checkpoint, and the model they make."""
+    config = folder / f'{name}.py'
+    Config(
+        dict(
+            custom_imports=dict(imports=['mmkdna']),
+            default_scope=model['type'].split('.')[0],
+            model=model)).dump(config)
+    module = perturb(init_model(str(config)))
+    torch.save(dict(state_dict=module.state_dict()), folder / f'{name}.pth')
+    return module
+
+
+def export(monkeypatch, *args):
+    monkeypatch.setattr('sys.argv', ['export_onnx', *map(str, args)])
+    load_tool('deployment/export_onnx').main()
+
+
+def check(module, path, outputs):
+    """Compare a graph with the trained, linked model."""
+    graph = onnx.load(path)
+    onnx.checker.check_model(graph, full_check=True)
+    # Nothing but what ONNX itself defines, and no norm of a gate.
+    assert {opset.domain for opset in graph.opset_import} == {''}
+    assert {node.domain for node in graph.graph.node} == {''}
+    assert not graph.functions
+    kinds = {node.op_type for node in graph.graph.node}
+    assert 'BatchNormalization' not in kinds and 'Conv' in kinds
+    session = onnxruntime.InferenceSession(
+        path, providers=['CPUExecutionProvider'])
+    assert len(session.get_outputs()) == outputs
+    for batch in (1, 2, 3):
+        for size in SIZES:
+            x = torch.randn(batch, 3, *size)
+            got = session.run(None, dict(input=x.numpy()))
+            if hasattr(module, 'bbox_head'):
+                expected = answers(module.extract_feat, x)
+            else:
+                expected = answers(module, x)
+            assert all(out.shape[0] == batch for out in got)
+            got = torch.cat([torch.from_numpy(out).flatten() for out in got])
+            assert error(got, expected) <= 1e-4
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_a_graph_answers_what_torch_does(name, tmp_path, monkeypatch, capsys):
+    cfg, outputs = MODELS[name]
+    module = write(tmp_path, cfg)
+    export(monkeypatch, tmp_path / 'model.py', tmp_path / 'model.pth',
+           tmp_path / 'out.onnx', '--size', 64, 64)
+    said = capsys.readouterr().out
+    assert 'out.onnx: batch (1, 2, 3) and two sizes agree' in said
+    assert {p.name
+            for p in tmp_path.iterdir()
+            } == {'model.py', 'model.pth', 'out.onnx'}
+    check(module, str(tmp_path / 'out.onnx'), outputs)
+
+
+def test_a_process_of_its_own_exports(tmp_path):
+    module = write(tmp_path, MODELS['resnet18'][0])
+    run(sys.executable,
+        TOOLS / 'deployment' / 'export_onnx.py',
+        'model.py',
+        'model.pth',
+        'out.onnx',
+        '--size',
+        32,
+        32,
+        cwd=tmp_path)
+    check(module, str(tmp_path / 'out.onnx'), 1)
+
+
+@pytest.mark.parametrize('size, out', [((6, 6), (6, 6)), ((7, 11), (3, 2)),
+                                       ((2, 3), (6, 6)), ((5, 4), (1, 3))])
+def test_pooling_in_other_words(size, out):
+    x = torch.randn(2, 3, *size).double()
+    tool = load_tool('deployment/export_onnx')
+    ours = tool.AdaptiveAvgPool(out)(x)
+    theirs = torch.nn.functional.adaptive_avg_pool2d(x, out)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch):
+    """Run the tool, which ends with a message and writes nothing."""
+    write(tmp_path, MODELS['resnet18'][0])
+
+    def refused(*args):
+        before = sorted(tmp_path.rglob('*'))
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as stopped:
+            export(monkeypatch, *args, '--size', 32, 32)
+        assert sorted(tmp_path.rglob('*')) == before
+        return str(stopped.value.code)
+
+    return refused
+
+
+def test_a_checkpoint_of_another_depth_is_refused(tmp_path, refused):
+    write(tmp_path, classifier(64, depth=34), 'deeper')
+    message = refused('deeper.py', 'model.pth', 'out.onnx')
+    assert 'layer1.2.conv1.weight' in message
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path, refused):
+    whole = (tmp_path / 'model.pth').read_bytes()
+    (tmp_path / 'model.pth').write_bytes(whole[:len(whole) // 2])
+    assert 'truncated' in refused('model.py', 'model.pth', 'out.onnx')
+
+
+def test_a_missing_checkpoint_is_refused(refused):
+    assert 'no such file' in refused('model.py', 'none.pth', 'out.onnx')
+
+
+def test_a_missing_folder_is_refused(refused):
+    assert 'no/such' in refused('model.py', 'model.pth', 'no/such/out.onnx')
+
+
+def test_a_missing_package_is_named(monkeypatch, refused):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    message = refused('model.py', 'model.pth', 'out.onnx')
+    assert 'onnxruntime' in message and 'mmkdna[deploy]' in message
+
+
+def test_a_graph_that_deviates_is_not_written(monkeypatch, tmp_path, refused):
+    tool = load_tool('deployment/export_onnx')
+    monkeypatch.setattr(tool, 'largest_error', lambda *_: float('nan'))
+    monkeypatch.setattr(sys.modules[__name__], 'load_tool', lambda _: tool)
+    message = refused('model.py', 'model.pth', 'out.onnx')
+    assert 'deviates from torch by nan' in message
