@@ -120,19 +120,39 @@ def align(weights, hiddens, parents):
         hidden for hidden in hiddens
         if {hidden.producer.conv, hidden.consumer.conv} & set(parents)
     ]
-    for _ in range(ROUNDS if len(hiddens) > 1 else 1):
+    for number in range(ROUNDS if len(hiddens) > 1 else 1):
         for hidden in hiddens:
-            likeness = 0
-            for conv, dim in ((hidden.producer.conv, 0), (hidden.consumer.conv,
-                                                          1)):
-                if conv in parents:
-                    own, parents_own = (
-                        F.normalize(weights[f'{name}.weight'].transpose(
-                            0, dim).flatten(1).float())
-                        for name in (conv, parents[conv]))
-                    likeness = likeness + parents_own @ own.t()
+            # Nothing is known of the other side's order at first.
+            either_order = number == 0 and len(hiddens) > 1
+            likeness = sum(
+                _likeness(weights, conv, parents[conv], dim, either_order)
+                for conv, dim in ((hidden.producer.conv, 0),
+                                  (hidden.consumer.conv, 1))
+                if conv in parents)
             order = linear_sum_assignment(-likeness.cpu().numpy())[1]
             _permute(weights, hidden, torch.from_numpy(order))
+
+
+def _likeness(weights, child, parent, dim, either_order):
+    """Cosines between the channels of two kernels.
+
+    Args:
+        weights (dict[str, Tensor]): Plain weights.
+        child (str): Name of one convolution.
+        parent (str): Name of the other.
+        dim (int): 0 for output channels, 1 for input channels.
+        either_order (bool): Whether what is compared shall not depend on the
+            order of the channels of the other side.
+
+    Returns:
+        Tensor: Shape (channels of the parent, channels of the child).
+    """
+    child, parent = (
+        weights[f'{name}.weight'].transpose(0, dim).float()
+        for name in (child, parent))
+    if either_order:
+        child, parent = child.sort(1).values, parent.sort(1).values
+    return (F.normalize(parent.flatten(1)) @ F.normalize(child.flatten(1)).t())
 
 
 def _permute(weights, hidden, order):

@@ -17,6 +17,8 @@ NORM_KEYS = ('weight', 'bias', 'running_mean', 'running_var')
 COUNTER = 'num_batches_tracked'
 # A gate with fc2 at zero is 0.5.
 NEUTRAL = 2
+# Of the norms of filters and those of kernel positions.
+ROUNDS = 10
 
 
 class Fit(NamedTuple):
@@ -235,10 +237,12 @@ def _fit(weights, conv, child, parent):
     if child != parent:
         del weights[key]
         source = weights[f'{parent}.weight'].double()
-        if adapter.spatial is not None:
-            spatial = _norm_ratio(kernel, source, (0, 1))
-        if adapter.filter is not None:
-            filters = _norm_ratio(kernel, source * spatial, (1, 2, 3))
+        # In turns; the filters last, so that their norms are kept exactly.
+        for _ in range(ROUNDS):
+            if adapter.spatial is not None:
+                spatial = _norm_ratio(kernel, source * filters, (0, 1))
+            if adapter.filter is not None:
+                filters = _norm_ratio(kernel, source * spatial, (1, 2, 3))
     derived = source * spatial * filters
 
     gain = 1 if adapter.gate is None else NEUTRAL

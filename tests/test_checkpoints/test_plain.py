@@ -473,11 +473,9 @@ def test_a_child_that_is_its_parent_but_for_factors_comes_back():
     weights['0.0.weight'] = weights['0.1.weight'] * filters * spatial
     module = make_kin()
     module.load_state_dict(weights)
-    # By alternating norms, not by least squares: close, not equal.
     child, _ = kernel_dna(module).values()
     effective = child.kernel().detach() / 2
-    error = (effective - weights['0.0.weight']).norm()
-    assert float(error / weights['0.0.weight'].norm()) < 0.1
+    torch.testing.assert_close(effective, weights['0.0.weight'])
 
 
 def test_a_dead_parent_filter_gets_no_endless_factor():
