@@ -143,6 +143,8 @@ class KernelDNAConv2d(nn.Conv2d):
         if not self._parent:
             return self.weight
         if self.training or torch.is_grad_enabled():
+            # An optimizer's step follows, which FSDP lets leave no trace.
+            self._kept_kernel = None
             return self._derive()
         sources = self._sources()
         try:

@@ -11,7 +11,7 @@ from mmengine.model.efficient_conv_bn_eval import \
     turn_on_efficient_conv_bn_eval
 from mmengine.registry import MODELS
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 from torch.nn.utils import spectral_norm as old_spectral_norm
 
 from mmkdna import KernelDNAConv2d, link_kernels, switch_to_deploy
@@ -333,6 +333,40 @@ def test_old_spectral_norm_is_refused_and_changes_nothing():
     with pytest.raises(RuntimeError, match='switch_to_deploy'):
         old_spectral_norm(own)
     assert isinstance(own.weight, nn.Parameter)
+
+
+@pytest.mark.parametrize('number', [0, 1])
+def test_pruning_is_refused_and_changes_nothing(number):
+    module = randomize(make_kin(2)).eval()
+    x = torch.randn(1, 8, 6, 6)
+    before = answers(module, x)
+    with pytest.raises((AttributeError, RuntimeError),
+                       match='switch_to_deploy'):
+        prune.l1_unstructured(module[0][number], 'weight', 0.5)
+    assert torch.equal(answers(module, x), before)
+
+
+def test_a_pair_sharded_by_fsdp_follows_an_optimizer(tmp_path):
+    fsdp = pytest.importorskip('torch.distributed.fsdp')
+    if not hasattr(fsdp, 'fully_shard'):
+        pytest.skip('this torch has no fully_shard')
+    from torch.distributed.device_mesh import init_device_mesh
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/rank', rank=0, world_size=1)
+    try:
+        module = randomize(make_kin(2)).eval()
+        twin = deepcopy(module)
+        fsdp.fully_shard(module, mesh=init_device_mesh('cpu', (1, )))
+        x = torch.randn(2, 8, 6, 6)
+        for model in (module, twin):
+            optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+            for _ in range(2):
+                answers(model, x)
+                model(x).square().mean().backward()
+                optimizer.step()
+        assert error(answers(module, x), answers(twin, x)) <= 1e-5
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_spectral_norm_of_a_child_is_refused():

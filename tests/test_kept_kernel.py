@@ -234,6 +234,15 @@ def test_a_model_made_in_inference_mode():
         assert torch.equal(kernels(twin)[0], 2 * kernels(module)[0])
 
 
+def test_no_kernel_outlives_a_forward_with_gradients():
+    module = make(2)
+    kernels(module)
+    module(X).sum().backward()
+    # As FSDP does after an optimizer's step: no trace on the parent.
+    module[0][1].weight.data.mul_(2)
+    assert are_kept(module)
+
+
 def test_gradients_flow_in_eval_mode():
     module = make(3)
     kernels(module)
