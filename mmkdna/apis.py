@@ -24,8 +24,12 @@ def init_model(config, checkpoint=None, strict=True):
     """
     if isinstance(config, str):
         config = Config.fromfile(config)
+    cfg = dict(config.model)
+    # Where mmpretrain has it; the Runner looks there as well.
+    if config.get('data_preprocessor'):
+        cfg.setdefault('data_preprocessor', config.data_preprocessor)
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
-        model = MODELS.build(config.model)
+        model = MODELS.build(cfg)
     if checkpoint is not None:
         loaded = load_file(checkpoint)
         load_state_dict(

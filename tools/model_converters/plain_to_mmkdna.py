@@ -1,6 +1,6 @@
 """Turn the weights of a plain network into those of a KernelDNA model.
 
-    python tools/model_converters/plain_to_mmkdna.py CONFIG SRC DST
+python tools/model_converters/plain_to_mmkdna.py CONFIG SRC DST
 
 init_cfg does the same within a training. This tool is for a look before: the
 file it writes goes into tools/test.py. SRC is a plain checkpoint of CONFIG's
@@ -22,6 +22,9 @@ from mmkdna.checkpoints.fitting import fit_children
 
 # torchvision's classifiers, behind the backbone.
 HEADS = ('fc.', 'classifier.1.')
+# What a key of a whole model of OpenMMLab starts with.
+PARTS = ('backbone', 'neck', 'head', 'decode_head', 'auxiliary_head',
+         'rpn_head', 'roi_head', 'bbox_head', 'mask_head')
 
 
 def parse_args():
@@ -45,6 +48,26 @@ def parse_args():
     return parser.parse_args()
 
 
+def rename(state_dict):
+    """Keys of a classifier of torchvision as those of one of ours.
+
+    Args:
+        state_dict (dict): Of a backbone, or of a whole model.
+
+    Returns:
+        dict: Of a whole model; what a backbone has is left to its own hook.
+    """
+    renamed = {}
+    for key, value in state_dict.items():
+        head = next((h for h in HEADS if key.startswith(h)), None)
+        if head is not None:
+            key = 'head.fc.' + key[len(head):]
+        elif key.split('.')[0] not in PARTS:
+            key = f'backbone.{key}'
+        renamed[key] = value
+    return renamed
+
+
 def main():
     """Convert."""
     args = parse_args()
@@ -58,19 +81,10 @@ def main():
         sys.exit(str(error))
     state_dict = state_dict.get('state_dict', state_dict)
     model = init_model(cfg)
-    backbone, rest = {}, {}
-    for key, value in state_dict.items():
-        head = next((h for h in HEADS if key.startswith(h)), None)
-        if key.startswith('backbone.'):
-            backbone[key[len('backbone.'):]] = value
-        elif head is not None:
-            rest['head.fc.' + key[len(head):]] = value
-        elif key.split('.')[0] in ('neck', 'head', 'decode_head'):
-            rest[key] = value
-        else:
-            backbone[key] = value
-    load_state_dict(model, rest, logger='silent')
-    load_state_dict(model.backbone, backbone, logger='current')
+    if args.fit and not any('own_weight' in key for key in model.state_dict()):
+        sys.exit('--fit is given, but no child keeps its own kernel to be '
+                 'fitted to: set model.backbone.conv_cfg.keep_own_kernel=True')
+    load_state_dict(model, rename(state_dict), logger='current')
 
     def batches(number):
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
