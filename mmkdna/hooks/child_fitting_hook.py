@@ -6,7 +6,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from ..checkpoints.fitting import fit_children
-from .own_kernels import own_kernel_children
+from .own_kernels import drop_own_kernels, forget_dropped, own_kernel_children
 
 
 @HOOKS.register_module()
@@ -41,6 +41,7 @@ class ChildFittingHook(Hook):
             ValueError: If no child keeps its own kernel.
         """
         if runner.iter > 0:
+            forget_dropped(runner)
             return
         if not own_kernel_children(runner):
             raise ValueError(
@@ -52,8 +53,16 @@ class ChildFittingHook(Hook):
             runner.model) else runner.model
         batches = [
             model.data_preprocessor(batch, False)['inputs']
-            for batch in islice(runner.train_dataloader, self.num_batches)
+            for batch in islice(self._dataloader(runner), self.num_batches)
         ]
         fit_children(model, batches, model.extract_feat)
-        for conv in own_kernel_children(runner):
-            conv.drop_own_weight()
+        drop_own_kernels(runner)
+
+    @staticmethod
+    def _dataloader(runner):
+        """Another train dataloader: an endless sampler goes on in its own."""
+        cfg, dataloader = runner._train_dataloader, runner.train_dataloader
+        if not isinstance(cfg, dict):
+            return dataloader
+        return runner.build_dataloader(
+            dict(cfg, dataset=dataloader.dataset), seed=runner.seed)

@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
-from .own_kernels import own_kernel_children
+from .own_kernels import drop_own_kernels, forget_dropped, own_kernel_children
 
 SCHEDULES = ('linear', 'cosine')
 
@@ -64,6 +64,8 @@ class KernelSharingHook(Hook):
                 'expected conv_cfg=dict(type=\'KernelDNA\', '
                 'keep_own_kernel=True) on what shares; set it, or remove the '
                 'hook')
+        # The checkpoint that is resumed may be from after the end.
+        forget_dropped(runner)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Set each child's share of its own kernel for this iteration."""
@@ -71,8 +73,7 @@ class KernelSharingHook(Hook):
         if not children:
             return
         if runner.iter >= self.end:
-            for conv in children:
-                conv.drop_own_weight()
+            drop_own_kernels(runner)
             print_log(
                 f'KernelSharingHook: from iteration {runner.iter} on all '
                 'children have derived kernels only',
