@@ -15,6 +15,8 @@ from torch.nn import functional as F
 # Both sides of a bottleneck's 3x3 depend on each other.
 ROUNDS = 3
 
+# mmdet's names for the layers of an inverted residual.
+STEPS = ('expand_conv', 'depthwise_conv', 'linear_conv')
 
 class Layer(NamedTuple):
     """A convolution and its norm, by the names of their modules."""
@@ -49,7 +51,7 @@ def block_layers(name, block):
                   f'{name}.' + getattr(block, f'norm{i}_name'))
             for i in (1, 2, 3) if hasattr(block, f'conv{i}')
         ]
-    steps = ['expand_conv', 'depthwise_conv', 'linear_conv']
+    steps = list(STEPS)
     if not hasattr(block, steps[-1]):
         # ShuffleNet's has the name, but not the layers.
         if (type(block).__name__ != 'InvertedResidual' or

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..conv import KernelDNAConv2d
-from .alignment import align, block_layers, hidden_channels, shortcut
+from .alignment import STEPS, align, block_layers, hidden_channels, shortcut
 
 # What the plain network has; DCN and the like take their weights themselves.
 CONVS = (nn.Conv2d, KernelDNAConv2d)
@@ -67,9 +67,22 @@ def _take(module, state_dict, prefix, metadata, strict, missing, unexpected,
         key[len(prefix):]: value
         for key, value in state_dict.items() if key.startswith(prefix)
     }
-    if not weights or any('.adapter.' in key for key in weights):
+    if not weights:
         return
     modules = dict(module.named_modules())
+    weights = _rename_inverted_residuals(modules, weights)
+    if not any('.adapter.' in key for key in weights):
+        weights = _convert(module, modules, weights, prefix, errors)
+
+    for key in list(state_dict):
+        if key.startswith(prefix):
+            del state_dict[key]
+    for key, value in weights.items():
+        state_dict[prefix + key] = value
+
+
+def _convert(module, modules, weights, prefix, errors):
+    """Plain weights as those of a linked module."""
     blocks = {name: block_layers(name, m) for name, m in modules.items()}
     blocks = {name: layers for name, layers in blocks.items() if layers}
 
@@ -84,12 +97,31 @@ def _take(module, state_dict, prefix, metadata, strict, missing, unexpected,
         for child, parent in children.items()
     ]
     _report(type(module).__name__, fits, new)
+    return weights
 
-    for key in list(state_dict):
-        if key.startswith(prefix):
-            del state_dict[key]
+
+def _rename_inverted_residuals(modules, weights):
+    """Rename the layers of a MobileNetV2's blocks, with adapters or without.
+
+    mmdet has names for them, mmseg and mmpretrain have numbers.
+    """
+    new_names = {}
+    for name, block in modules.items():
+        if hasattr(block, 'linear_conv'):
+            steps = [step for step in STEPS if hasattr(block, step)]
+            for i, step in enumerate(steps):
+                new_names[f'{name}.conv.{i}.'] = f'{name}.{step}.'
+        elif isinstance(getattr(block, 'conv', None), nn.Sequential):
+            for i, step in enumerate(STEPS[-len(block.conv):]):
+                new_names[f'{name}.{step}.'] = f'{name}.conv.{i}.'
+    renamed = {}
     for key, value in weights.items():
-        state_dict[prefix + key] = value
+        for old, new in new_names.items():
+            if key.startswith(old):
+                key = new + key[len(old):]
+                break
+        renamed[key] = value
+    return renamed
 
 
 def _rename_mobilenet(modules, weights, prefix, errors):

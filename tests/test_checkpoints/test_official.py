@@ -750,15 +750,7 @@ def test_a_host_librarys_model_loads_the_backbone(config, name, tmp_path):
     assert_equal(backbone.state_dict(), backbone_of(_mmkdna(name)))
 
 
-@pytest.mark.parametrize('library', [
-    pytest.param(
-        'mmdet',
-        marks=pytest.mark.xfail(
-            strict=True,
-            reason='mmdet names the convolutions of a block in another way '
-            'than mmpretrain and mmseg do, and its KernelDNAMobileNetV2 does '
-            'not translate')), 'mmseg'
-])
+@pytest.mark.parametrize('library', ['mmdet', 'mmseg'])
 @pytest.mark.parametrize('name, width', [('mobilenet_v2', 1.0),
                                          ('mobilenet_v2_1d2', 0.5)])
 def test_a_host_librarys_mobilenet_v2_loads_the_backbone(
