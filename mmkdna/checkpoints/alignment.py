@@ -18,6 +18,7 @@ ROUNDS = 3
 # mmdet's names for the layers of an inverted residual.
 STEPS = ('expand_conv', 'depthwise_conv', 'linear_conv')
 
+
 class Layer(NamedTuple):
     """A convolution and its norm, by the names of their modules."""
     conv: str
