@@ -80,6 +80,8 @@ def main():
     except CheckpointError as error:
         sys.exit(str(error))
     state_dict = state_dict.get('state_dict', state_dict)
+    # What the weights do not have comes out the same each time.
+    torch.manual_seed(0)
     model = init_model(cfg)
     if args.fit and not any('own_weight' in key for key in model.state_dict()):
         sys.exit('--fit is given, but no child keeps its own kernel to be '

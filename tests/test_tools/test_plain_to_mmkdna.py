@@ -1,0 +1,182 @@
+"""The tool that turns plain weights into those of a KernelDNA model."""
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmkdna.apis import init_model
+from mmkdna.checkpoints import fitting
+from tests.runs import CONFIGS, load_tool, real_data, run_tool
+from tests.test_tools.conftest import CLASSIFIER, make_classes
+from tests.utils import children_of
+
+TOOL = 'model_converters/plain_to_mmkdna'
+KEEP = 'model.backbone.conv_cfg.keep_own_kernel=True'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A config, pictures, and a plain classifier in torchvision's keys."""
+    text = CLASSIFIER.replace(
+        'depth=18, base_channels=8',
+        'depth=50, base_channels=4, conv_cfg=dict(type=\'KernelDNA\')')
+    text = text.replace('in_channels=64', 'in_channels=128')
+    (tmp_path / 'config.py').write_text(text)
+    make_classes(tmp_path / 'data')
+    model = init_model(plain_config(tmp_path))
+    state_dict = {}
+    for key, value in model.state_dict().items():
+        key = key.replace('backbone.', '').replace('head.fc.', 'fc.')
+        # This block is ours alone.
+        if not key.startswith('layer3.6.'):
+            state_dict[key] = value
+    torch.save(state_dict, tmp_path / 'plain.pth')
+    return tmp_path
+
+
+def plain_config(folder):
+    cfg = Config.fromfile(folder / 'config.py')
+    cfg.model.backbone.sharing_stages = ()
+    return cfg
+
+
+def convert(monkeypatch, folder, *args):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, 'argv',
+                        ['tool', 'config.py', 'plain.pth', 'out.pth', *args])
+    load_tool(TOOL).main()
+    return torch.load(folder / 'out.pth')['state_dict']
+
+
+def test_as_a_user_runs_it(folder):
+    said = run_tool(
+        TOOL,
+        'config.py',
+        'plain.pth',
+        'out.pth',
+        '--precise-bn',
+        '2',
+        cwd=folder)
+    assert 'layer3.1.conv2 from layer3.2.conv2 relative error' in said
+    assert 'start as the identity: layer3.6' in said
+    assert 'unexpected key' not in said
+    said = run_tool(
+        'test', 'config.py', 'out.pth', '--work-dir', 'work', cwd=folder)
+    assert 'accuracy/top1' in said
+
+
+def test_the_file_is_loaded_strictly(folder, monkeypatch):
+    state_dict = convert(monkeypatch, folder)
+    plain = torch.load(folder / 'plain.pth')
+    model = init_model(str(folder / 'config.py'), str(folder / 'out.pth'))
+    assert torch.equal(model.head.fc.weight, plain['fc.weight'])
+    assert torch.equal(model.backbone.conv1.weight, plain['conv1.weight'])
+    assert torch.equal(state_dict['backbone.layer3.2.conv2.weight'],
+                       plain['layer3.2.conv2.weight'])
+    assert not any(f'{name}.weight' in state_dict
+                   for name in children_of(model))
+
+
+def test_own_kernels_compute_what_the_plain_network_does(folder, monkeypatch):
+    convert(monkeypatch, folder, '--cfg-options',
+            'model.backbone.conv_cfg.share=False')
+    cfg = Config.fromfile(folder / 'config.py')
+    cfg.model.backbone.conv_cfg.share = False
+    ours = init_model(cfg, str(folder / 'out.pth'))
+    convert(monkeypatch, folder, '--cfg-options',
+            'model.backbone.sharing_stages=()')
+    theirs = init_model(plain_config(folder), str(folder / 'out.pth'))
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_are_estimated_anew(folder, monkeypatch):
+    before = convert(monkeypatch, folder)
+    after = convert(monkeypatch, folder, '--precise-bn', '3')
+    model = init_model(str(folder / 'config.py'))
+    norms = {
+        f'{name}.{key}'
+        for name, m in model.named_modules() if isinstance(m, _BatchNorm)
+        for key in ('running_mean', 'running_var', 'num_batches_tracked')
+    }
+    changed = {k for k in after if not torch.equal(after[k], before[k])}
+    assert changed <= norms
+    assert 'backbone.bn1.running_mean' in changed
+    assert int(after['backbone.bn1.num_batches_tracked']) == 3
+    # Pictures are normalised as in training.
+    cfg = Config.fromfile(folder / 'config.py')
+    assert model.data_preprocessor.mean.flatten().tolist() == \
+        cfg.data_preprocessor.mean
+
+
+def test_fitting(folder, monkeypatch):
+    said = []
+    monkeypatch.setattr(fitting, 'print_log',
+                        lambda text, **_: said.append(text))
+    state_dict = convert(monkeypatch, folder, '--fit', '3', '--cfg-options',
+                         KEEP)
+    assert not any('own_' in key for key in state_dict)
+    line, = said
+    assert 'layer3.1 ' in line and 'layer4.1 ' in line
+    # Without the option the same file is good as well.
+    init_model(str(folder / 'config.py'), str(folder / 'out.pth'))
+
+
+def test_fitting_children_without_a_kernel(folder, monkeypatch):
+    with pytest.raises(SystemExit) as error:
+        convert(monkeypatch, folder, '--fit', '3')
+    assert 'keep_own_kernel=True' in str(error.value)
+    assert not (folder / 'out.pth').exists()
+
+
+def test_a_damaged_file(folder, monkeypatch):
+    data = (folder / 'plain.pth').read_bytes()
+    (folder / 'plain.pth').write_bytes(data[:len(data) // 2])
+    with pytest.raises(SystemExit) as error:
+        convert(monkeypatch, folder)
+    assert 'plain.pth cannot be read' in str(error.value)
+    assert not (folder / 'out.pth').exists()
+
+
+def test_a_key_nobody_has_is_named(folder, monkeypatch):
+    state_dict = torch.load(folder / 'plain.pth')
+    state_dict['head.other.weight'] = torch.ones(2)
+    state_dict['layer9.weight'] = torch.ones(2)
+    torch.save(state_dict, folder / 'plain.pth')
+    said = run_tool(TOOL, 'config.py', 'plain.pth', 'out.pth', cwd=folder)
+    unused = said.split('unexpected key in source state_dict: ')[1]
+    unused = unused.split('\n')[0].split(', ')
+    assert sorted(unused) == ['backbone.layer9.weight', 'head.other.weight']
+
+
+@pytest.mark.parametrize('options, right', [
+    (['model.backbone.sharing_stages=()'], True),
+    (['model.backbone.conv_cfg.share=False'], True),
+    ([], False),
+])
+def test_real_weights_on_a_few_real_pictures(options, right, tmp_path,
+                                             monkeypatch):
+    """The plain network knows most of them, the sharing one none yet."""
+    config = str(CONFIGS / 'mobilenet_v2' / 'kdna-mobilenet-v2_imagenet250.py')
+    weights = real_data('weights') / 'mobilenet_v2_imagenet_torchvision.pth'
+    arguments = ['--cfg-options', *options] if options else []
+    monkeypatch.setattr(
+        sys, 'argv',
+        ['tool', config,
+         str(weights),
+         str(tmp_path / 'out.pth'), *arguments])
+    load_tool(TOOL).main()
+    cfg = Config.fromfile(config)
+    for option in options:
+        key, value = option.split('=')
+        cfg.merge_from_dict({key: () if value == '()' else False})
+    model = init_model(cfg, str(tmp_path / 'out.pth'))
+    loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
+    batch = next(iter(loader))
+    samples = model.val_step(batch)
+    hits = sum(int(s.pred_label) == int(s.gt_label) for s in samples)
+    assert (hits >= 15) == right and len(samples) == 25
