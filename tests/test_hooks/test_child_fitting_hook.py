@@ -170,7 +170,9 @@ def fit_and_note(model, *args):
 child_fitting_hook.fit_children = fit_and_note
 run = runs.runner(
     sys.argv[1], sys.argv[2], dict(type='ChildFittingHook', num_batches=1),
-    iters=1, launcher='pytorch')
+    iters=1, launcher='pytorch',
+    cfg=dict(model_wrapper_cfg=dict(
+        type='MMDistributedDataParallel', device_ids=None)))
 run.train()
 state, = states
 for key, value in state.items():
@@ -178,7 +180,10 @@ for key, value in state.items():
     assert torch.equal(first, second), key
 if get_rank() == 0:
     torch.save(state, sys.argv[3])
-print('the same on both')
+print('the same on both', flush=True)
+# A process that just ends may take the other one down.
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 '''
 
 
