@@ -61,8 +61,7 @@ val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(
-    optimizer=dict(
-        _delete_=True, type='AdamW', lr=0.001, weight_decay=0.05),
+    optimizer=dict(_delete_=True, type='AdamW', lr=0.001, weight_decay=0.05),
     clip_grad=dict(max_norm=10))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=20),

@@ -5,7 +5,6 @@ import os.path as osp
 import pickle
 import tarfile
 from collections import OrderedDict
-from contextlib import suppress
 from types import SimpleNamespace
 
 import torch
@@ -85,19 +84,22 @@ def load_file(path, map_location='cpu'):
 
 
 def save_file(checkpoint, path):
-    """Write a checkpoint, or leave nothing behind.
+    """Write a checkpoint as a whole or not at all.
 
     Args:
         checkpoint (dict): What to write.
-        path (str): Where to, in a folder that exists.
+        path (str): Where to. Its folder is made if there is none.
     """
-    part = f'{path}.part'
+    folder = osp.dirname(osp.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    beside = osp.join(folder, f'.{osp.basename(path)}.{os.getpid()}')
     try:
-        torch.save(checkpoint, part)
-        os.replace(part, path)
+        with open(beside, 'xb') as file:
+            torch.save(checkpoint, file)
+        os.replace(beside, path)
     finally:
-        with suppress(FileNotFoundError):
-            os.remove(part)
+        if osp.exists(beside):
+            os.remove(beside)
 
 
 def _check_format(path):

@@ -8,14 +8,13 @@ in most configs, the backbone also needs deep_stem=False.) An existing DST is
 replaced; if anything goes wrong, it stays as it is.
 """
 import argparse
-import os
 import os.path as osp
 from collections import OrderedDict
 
 import torch
 
 import mmkdna
-from mmkdna.checkpoints.files import load_file
+from mmkdna.checkpoints.files import load_file, save_file
 from mmkdna.checkpoints.official import (MODULE, PREFIX, mmkdna_to_official,
                                          official_to_mmkdna, recognize,
                                          strip_module)
@@ -155,20 +154,6 @@ def _stage(key):
     return '.'.join(parts[:2 if parts[0] == 'features' else 1])
 
 
-def write(checkpoint, path):
-    """Write a file as a whole or not at all."""
-    folder = osp.dirname(osp.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    beside = osp.join(folder, f'.{osp.basename(path)}.{os.getpid()}')
-    try:
-        with open(beside, 'xb') as file:
-            torch.save(checkpoint, file)
-        os.replace(beside, path)
-    finally:
-        if osp.exists(beside):
-            os.remove(beside)
-
-
 def convert(src, dst, prefix=PREFIX, reverse=False):
     """Convert a file.
 
@@ -205,7 +190,7 @@ def convert(src, dst, prefix=PREFIX, reverse=False):
     if left:
         lines.append(f'left out, since it is not of the weights: '
                      f'{", ".join(left)}')
-    write(checkpoint, dst)
+    save_file(checkpoint, dst)
     return '\n'.join([*lines, f'wrote {dst}'])
 
 
