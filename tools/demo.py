@@ -5,8 +5,9 @@ tools/test.py for both configs of configs/shapes. Leaves in work_dirs/demo::
 
     detection/, segmentation/            logs and checkpoints of the trainings
     detection/test/, segmentation/test/  and those of the tests
-    detection/pictures/, ...             ground truth | prediction
-    pictures.jpg                         some of them in one picture
+    detection/predictions.pkl, ...       what the models see in the images
+    detection/pictures/, ...             the same, beside the ground truth
+    pictures.jpg                         some of it in one picture
     losses.png                           the loss curves
     summary.json                         the numbers of the printed table
 """
@@ -22,7 +23,9 @@ import cv2
 import matplotlib
 import numpy as np
 from mmengine.config import Config
+from mmengine.fileio import load
 from mmengine.registry import MODELS, DefaultScope
+from pycocotools.coco import COCO
 
 import mmkdna
 
@@ -30,8 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SHAPES = Path('data/shapes')
 OUT = Path('work_dirs/demo')
 CONFIGS = dict(
-    detection='retinanet_r18-half-kdna-conv_fpn_10e_shapes',
-    segmentation='fpn_r18-half-kdna_1xb16-300_shapes-128x128')
+    detection='retinanet_r18-half-kdna-conv_fpn_12e_shapes',
+    segmentation='fpn_r18-half-kdna_1xb16-700_shapes-128x128')
 # How the host libraries call the metric, what we call it, and its unit.
 METRICS = dict(
     detection=('coco/bbox_mAP', 'box_AP', 1),
@@ -78,7 +81,8 @@ def train_and_test(task, quick):
     run('train.py', config_path(task), '--work-dir', folder, *options)
     checkpoint = (folder / 'last_checkpoint').read_text().strip()
     run('test.py', config_path(task), checkpoint, '--work-dir',
-        folder / 'test', '--show-dir', folder / 'pictures')
+        folder / 'test', '--show-dir', folder / 'pictures', '--out',
+        folder / 'predictions.pkl')
     # Of what lies in a work_dir, the folder of the last run has the last name.
     results = sorted((folder / 'test').glob('*/*.json'))[-1]
     key, _, unit = METRICS[task]
@@ -129,18 +133,72 @@ def draw_losses(path):
     figure.savefig(path)
 
 
-def draw_pictures(path, number=4):
-    """Put pictures of both tests into one: detection left, segmentation right.
+def draw_pictures(path, rows=3, scale=1.5):
+    """Draw what both models see beside what is there.
 
     Args:
         path (Path): Picture to write.
-        number (int): How many images to show. Defaults to 4.
+        rows (int): How many images to show. Defaults to 3.
+        scale (float): How much larger to show them. Defaults to 1.5.
     """
-    columns = []
-    for task in CONFIGS:
-        files = sorted((OUT / task / 'pictures').rglob('*.[jp]*g'))[:number]
-        columns.append(np.vstack([cv2.imread(str(file)) for file in files]))
-    cv2.imwrite(str(path), np.hstack(columns))
+    dataset = Config.fromfile(config_path('detection')).test_dataloader.dataset
+    names, palette = dataset.metainfo.classes, dataset.metainfo.palette
+    # BGR, with black for the background.
+    colours = np.array([*palette, (0, 0, 0)], np.uint8)[:, ::-1]
+    truth = COCO(str(SHAPES / dataset.ann_file))
+    detected, segmented = (
+        load(OUT / task / 'predictions.pkl') for task in CONFIGS)
+
+    def enlarge(image):
+        return cv2.resize(
+            image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+
+    def boxed(image, boxes, labels):
+        image = enlarge(image)
+        for box, label in zip(np.array(boxes) * scale, labels):
+            x1, y1, x2, y2 = np.round(box).astype(int).tolist()
+            cv2.rectangle(image, (x1, y1), (x2, y2), (255, 255, 255), 4)
+            cv2.rectangle(image, (x1, y1), (x2, y2), colours[label].tolist(),
+                          2)
+        return image
+
+    def painted(image, labels):
+        return enlarge(cv2.addWeighted(image, 0.3, colours[labels], 0.7, 0))
+
+    lines = []
+    # Both tests go through the images in the order of their names.
+    for boxes, pixels in list(zip(detected, segmented))[:rows]:
+        image = cv2.imread(boxes['img_path'])
+        listed = truth.imgToAnns[boxes['img_id']]
+        labels = cv2.imread(
+            str(SHAPES / 'annotations' / 'validation' /
+                f'{Path(pixels["img_path"]).stem}.png'), cv2.IMREAD_UNCHANGED)
+        found = boxes['pred_instances']
+        sure = found['scores'] > 0.3
+        corners = np.array([a['bbox'] for a in listed], float)
+        corners[:, 2:] += corners[:, :2]
+        lines.append(
+            np.hstack([
+                boxed(image, corners, [a['category_id'] - 1 for a in listed]),
+                boxed(image, found['bboxes'][sure].numpy(),
+                      found['labels'][sure].numpy()),
+                painted(image, labels - 1),
+                painted(image, pixels['pred_sem_seg']['data'][0].numpy())
+            ]))
+    width = lines[0].shape[1]
+    head = np.full((44, width, 3), 255, np.uint8)
+
+    def write(text, x, y, colour):
+        cv2.putText(head, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour,
+                    1, cv2.LINE_AA)
+
+    for i, text in enumerate(('boxes: truth', 'boxes: predicted',
+                              'classes: truth', 'classes: predicted')):
+        write(text, i * width // 4 + 4, 16, (0, 0, 0))
+    for i, name in enumerate(names):
+        write(name, i * width // len(names) + 4, 36, colours[i].tolist())
+    cv2.imwrite(
+        str(path), np.vstack([head, *lines]), [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 def summarize(metrics, seconds, counts):
