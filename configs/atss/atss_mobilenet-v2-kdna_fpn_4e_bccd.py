@@ -9,6 +9,7 @@ model = dict(
     backbone=dict(
         _delete_=True,
         type='KernelDNAMobileNetV2',
+        conv_cfg=dict(type='KernelDNA'),
         out_indices=(2, 4, 6),
         init_cfg=dict(type='Pretrained', checkpoint=pretrained)),
     neck=dict(
