@@ -38,7 +38,8 @@ def sharing_conv_cfg(conv_cfg, **defaults):
     types = ('KernelDNA', 'mmkdna.KernelDNA')
     if not isinstance(conv_cfg, dict) or conv_cfg.get('type') not in types:
         raise ValueError(
-            f'conv_cfg={conv_cfg!r} is given, dict(type="KernelDNA", ...) is '
-            'expected: it sets the options of the stages that share; without '
-            'sharing, sharing_stages=() is the plain network')
+            f'conv_cfg={conv_cfg!r} is given, '
+            'dict(type=\'KernelDNA\', ...) is expected: it sets the options of '
+            'the stages that share; without sharing, sharing_stages=() is the '
+            'plain network')
     return dict(defaults, **conv_cfg)
