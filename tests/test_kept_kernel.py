@@ -9,6 +9,7 @@ from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel, ExponentialMovingAverage
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
+from mmengine.utils import digit_version
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -313,8 +314,8 @@ def test_functional_call_sees_its_own_parameters():
 
 
 @pytest.mark.skipif(
-    not hasattr(torch.export.ExportedProgram, 'module'),
-    reason='torch.export has taken this form later')
+    digit_version(torch.__version__) < digit_version('2.5'),
+    reason='torch.export cannot yet trace what looks for changed weights')
 def test_it_can_be_exported_before_and_after():
     module = make(2)
     with torch.no_grad():
