@@ -4,7 +4,7 @@ data_root = 'data/shapes/'
 metainfo = dict(
     classes=('circle', 'square', 'triangle', 'star', 'cross', 'ring'),
     palette=[(220, 20, 60), (0, 130, 200), (60, 180, 75), (255, 200, 25),
-             (145, 30, 180), (245, 130, 48)])
+             (145, 30, 180), (70, 220, 230)])
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),

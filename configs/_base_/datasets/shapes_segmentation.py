@@ -5,7 +5,7 @@ metainfo = dict(
     classes=('circle', 'square', 'triangle', 'star', 'cross', 'ring',
              'background'),
     palette=[(220, 20, 60), (0, 130, 200), (60, 180, 75), (255, 200, 25),
-             (145, 30, 180), (245, 130, 48), (0, 0, 0)])
+             (145, 30, 180), (70, 220, 230), (0, 0, 0)])
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
