@@ -39,7 +39,7 @@ def sharing_conv_cfg(conv_cfg, **defaults):
     if not isinstance(conv_cfg, dict) or conv_cfg.get('type') not in types:
         raise ValueError(
             f'conv_cfg={conv_cfg!r} is given, '
-            'dict(type=\'KernelDNA\', ...) is expected: it sets the options of '
-            'the stages that share; without sharing, sharing_stages=() is the '
-            'plain network')
+            'dict(type=\'KernelDNA\', ...) is expected: it sets the options '
+            'of the stages that share; without sharing, sharing_stages=() is '
+            'the plain network')
     return dict(defaults, **conv_cfg)
