@@ -1,4 +1,5 @@
-"""What sharing costs and saves."""
+"""What sharing costs and saves, and who shares with whom."""
 from .cost import Cost, image_shape, model_cost
+from .graph import draw_sharing
 
-__all__ = ['Cost', 'image_shape', 'model_cost']
+__all__ = ['Cost', 'draw_sharing', 'image_shape', 'model_cost']

@@ -1,0 +1,111 @@
+"""Parameters and FLOPs, against mmengine's own count on real tensors."""
+import pytest
+import torch
+from mmengine.analysis import get_model_complexity_info
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from torch import nn
+
+from mmkdna.analysis import image_shape, model_cost
+from mmkdna.apis import init_model
+from tests.runs import CONFIGS
+
+SIZE = (64, 96)
+
+
+def read(name, **options):
+    cfg = Config.fromfile(CONFIGS / name)
+    cfg.merge_from_dict({
+        f'model.{key}': value
+        for key, value in options.items()
+    })
+    return cfg
+
+
+class Forward(nn.Module):
+    """What a detector with RoI heads does, on given proposals."""
+
+    def __init__(self, model, num_proposals):
+        super().__init__()
+        self.model = model
+        corners = torch.rand(num_proposals, 2) * 30
+        self.proposals = InstanceData(
+            bboxes=torch.cat([corners, corners + 30], 1))
+
+    def forward(self, x):
+        features = self.model.extract_feat(x)
+        # What is not returned is not traced.
+        scores, boxes = self.model.rpn_head(features)
+        return (*scores, *boxes,
+                *self.model.roi_head.forward(features, [self.proposals]))
+
+
+@pytest.mark.parametrize('name', [
+    'resnet/kdna-resnet18_8xb32_in1k.py',
+    'mobilenet_v2/kdna-mobilenet-v2-0.5x_8xb32_in1k.py',
+    'upernet/upernet_r18-kdna_4xb4-80k_ade20k-512x512.py',
+    'retinanet/retinanet_r50-kdna_kdna-fpn_1x_coco.py',
+    'fcos/fcos_r18-kdna_fpn_gn-head_1x_coco.py',
+    'mask_rcnn/mask-rcnn_r50-kdna_kdna-fpn_1x_coco.py',
+])
+def test_flops_are_those_mmengine_counts(name):
+    model = init_model(read(name))
+    forward = model
+    if hasattr(model, 'roi_head'):
+        forward = Forward(model, 1000)
+    counted = get_model_complexity_info(
+        forward,
+        inputs=(torch.rand(1, 3, *SIZE), ),
+        show_table=False,
+        show_arch=False)
+    cost = model_cost(model, SIZE)
+    assert cost.flops == counted['flops']
+    assert cost.parameters == counted['params']
+    assert cost.shape == SIZE
+
+
+@pytest.mark.parametrize('name', [
+    'resnet/kdna-resnet50_8xb32_in1k.py',
+    'mobilenet_v2/kdna-mobilenet-v2_8xb32_in1k.py',
+    'faster_rcnn/faster-rcnn_r18-kdna_fpn_1x_coco.py'
+])
+def test_plain_figures_are_those_of_the_plain_network(name):
+    ours = model_cost(init_model(read(name)), SIZE)
+    plain = model_cost(
+        init_model(read(name, **{'backbone.sharing_stages': ()})), SIZE)
+    assert (ours.plain_parameters, ours.plain_flops) == plain[:2] == plain[3:5]
+    assert ours.parameters < plain.parameters
+    assert ours.flops > plain.flops
+    assert (ours.children > 0, plain.children) == (True, 0)
+
+
+def test_the_paper_s_networks():
+    """MACs at 224x224 as the authors' own code has them."""
+    for name, macs in (('resnet/kdna-resnet18',
+                        2.283), ('resnet/kdna-resnet50', 4.331),
+                       ('mobilenet_v2/kdna-mobilenet-v2', 0.315),
+                       ('mobilenet_v2/kdna-mobilenet-v2-0.5x', 0.105)):
+        cfg = read(f'{name}_8xb32_in1k.py')
+        cost = model_cost(init_model(cfg), image_shape(cfg))
+        assert cost.flops / 1e9 == pytest.approx(macs, rel=0.005)
+
+
+def test_the_model_stays_as_it_is():
+    model = init_model(read('resnet/kdna-resnet18_8xb32_in1k.py')).train()
+    state = {key: id(value) for key, value in model.named_parameters()}
+    model_cost(model, SIZE)
+    assert {key: id(v) for key, v in model.named_parameters()} == state
+    assert model.training
+    assert not any(m._forward_hooks or m._forward_pre_hooks
+                   for m in model.modules())
+
+
+@pytest.mark.parametrize('name, shape', [
+    ('resnet/kdna-resnet18_8xb32_in1k.py', (224, 224)),
+    ('pspnet/pspnet_r18-kdna-d8_4xb2-80k_cityscapes-512x1024.py', (512, 1024)),
+    ('retinanet/retinanet_r18-kdna_fpn_1x_coco.py', (800, 1280)),
+    ('yolox/yolox_s-kdna-conv_8xb8-300e_coco.py', (640, 640)),
+    ('atss/atss_mobilenet-v2-kdna_fpn_4e_bccd.py', (192, 256)),
+])
+def test_image_shape(name, shape):
+    assert image_shape(read(name)) == shape

@@ -1,0 +1,72 @@
+"""tools/analysis_tools/get_flops.py and sharing.py, as a user runs them."""
+import json
+
+import pytest
+import yaml
+
+from tests.runs import CONFIGS, ROOT, run_tool
+
+pytest.importorskip('mmpretrain')
+RESNET18 = CONFIGS / 'resnet' / 'kdna-resnet18_8xb32_in1k.py'
+PLAIN = CONFIGS / 'resnet' / 'kdna-resnet18-plain_8xb32_in1k.py'
+
+
+def test_compares_configs(tmp_path):
+    out = run_tool(
+        'analysis_tools/get_flops',
+        RESNET18,
+        PLAIN,
+        '--json',
+        'flops.json',
+        cwd=tmp_path)
+    ours, plain = [
+        line.split(' | ') for line in out.splitlines()
+        if line.startswith('| kdna')
+    ]
+    assert ours[1:] == [
+        '224x224', '9.24 M', '17.59 M', '47.5%', '2.28 G', '2.28 G', '6 |'
+    ]
+    assert plain[2:5] == ['17.59 M', '17.59 M', '0.0%']
+    figures, _ = json.loads((tmp_path / 'flops.json').read_text())
+    models = yaml.safe_load(
+        (ROOT / 'configs' / 'resnet' / 'metafile.yml').read_text())['Models']
+    model, = (m for m in models if m['Name'] == RESNET18.stem)
+    assert figures['parameters'] == model['Metadata']['Parameters'] == 9240798
+    assert figures['flops'] == model['Metadata']['FLOPs']
+    assert figures['children'] == 6
+
+
+def test_another_size_and_options(tmp_path):
+    out = run_tool(
+        'analysis_tools/get_flops',
+        RESNET18,
+        '--shape',
+        448,
+        224,
+        '--cfg-options',
+        'model.backbone.sharing_stages=(4,)',
+        cwd=tmp_path)
+    row = out.splitlines()[-1].split(' | ')
+    assert row[1] == '448x224'
+    assert float(row[5].split()[0]) == pytest.approx(2 * 2.28, abs=0.02)
+    assert row[7] == '3 |'
+
+
+def test_draws(tmp_path):
+    out = run_tool(
+        'analysis_tools/sharing', RESNET18, '--out', 'graph.svg', cwd=tmp_path)
+    assert '6 children' in out
+    assert 'ImageClassifier: 6 of ' in (tmp_path / 'graph.svg').read_text()
+
+
+@pytest.mark.parametrize('tool, args, said', [
+    ('get_flops', ['none.py'], ['none.py', 'no such file', 'configs']),
+    ('get_flops', [RESNET18, '--shape', '0', '5'], ['[0, 5]', 'positive']),
+    ('sharing', ['none.py'], ['none.py', 'no such file', 'configs']),
+    ('sharing', [RESNET18, '--out', 'graph.txt'], ['graph.txt', '.svg']),
+])  # yapf: disable
+def test_refuses(tmp_path, monkeypatch, refuse, tool, args, said):
+    monkeypatch.chdir(tmp_path)
+    message = refuse(f'analysis_tools/{tool}', *map(str, args))
+    for part in said:
+        assert part in message
