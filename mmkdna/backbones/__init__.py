@@ -37,9 +37,11 @@ def register_backbones(cfg, scope):
     hosts = BACKBONES[name]
     if scope not in hosts or find_spec(scope) is None:
         installed = [host for host in hosts if find_spec(host) is not None]
+        # A model of mmdet with a backbone of mmpretrain keeps its scope.
+        scopes = '' if scope in HOSTS else 'set default_scope, or '
         raise KeyError(
             f'{name} is asked for in the scope {scope!r}, but it is built '
             f'over the class of one of {hosts}, of which {installed} are '
-            'installed: set default_scope, or write '
+            f'installed: {scopes}write '
             f'type=\'{(installed or hosts)[0]}.{name}\'')
     import_module(f'mmkdna.backbones.{scope}')
