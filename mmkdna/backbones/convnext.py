@@ -12,7 +12,7 @@ LAYERS = ('depthwise_conv', 'pointwise_conv1', 'pointwise_conv2')
 
 
 class KernelDNAConvNeXtMixin:
-    r"""ConvNeXt whose pointwise convolutions share kernels in some stages.
+    """ConvNeXt whose pointwise convolutions share kernels in some stages.
 
     Stands before MMPretrain's ``ConvNeXt`` in the bases of a class;
     everything not named here is passed on to that ``ConvNeXt``.
@@ -22,14 +22,15 @@ class KernelDNAConvNeXtMixin:
     the paper's ResNets and MobileNetV2.
 
     In a stage that shares, the first block is plain and the others are pairs
-    of a child and the parent behind it. The expansions (``pointwise_conv1``)
-    share among themselves and so do the projections (``pointwise_conv2``):
-    they hold 97 % and more of a block's weights. A gate on a depthwise
-    convolution would have more weights than its kernel, so these do not share
-    unless the options say so: ``kernel_sizes=((1, 1), (7, 7)),
-    grouped=True``, or ``kernel_sizes=(7, ), grouped=True`` for them alone. A
-    pointwise layer of a stage that shares is a convolution, whatever
-    ``linear_pw_conv`` says for the others.
+    of a child and the parent behind it; where their number is odd, the first
+    parent serves two. The expansions (``pointwise_conv1``) share among
+    themselves and so do the projections (``pointwise_conv2``): in stages 3
+    and 4 they hold 98 % and more of a block's weights. A gate on a depthwise
+    convolution has more weights there than its kernel, so these do not share
+    unless the options say so: ``kernel_sizes=(1, 7), grouped=True``, or
+    ``kernel_sizes=(7, ), grouped=True`` for them alone. A pointwise layer of
+    a stage that shares is a convolution, whatever ``linear_pw_conv`` says for
+    the others.
 
     Args:
         sharing_stages (Sequence[int]): The stages that share, 1 to 4, where
