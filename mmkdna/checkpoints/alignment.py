@@ -60,7 +60,8 @@ def block_layers(name, block):
             for i in (1, 2, 3) if hasattr(block, f'conv{i}')
         ]
     if type(block).__name__ == 'ConvNeXtBlock':
-        norm = None if block.grn is None else f'{name}.grn'
+        grn = getattr(block, 'grn', None)
+        norm = None if grn is None else f'{name}.grn'
         return [
             Layer(f'{name}.pointwise_conv1', norm),
             Layer(f'{name}.pointwise_conv2', None)

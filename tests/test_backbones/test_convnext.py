@@ -99,6 +99,11 @@ def test_sharing_stages(stages, children):
             assert int(name[7]) + 1 in stages
 
 
+def test_stages_of_one_width_do_not_share_with_each_other():
+    model = build(dict(depths=[2, 2, 2, 3], channels=[8] * 4))
+    assert links_of(model) == pairs(4, [(1, 2)])
+
+
 def test_the_first_parent_of_an_odd_number_serves_two():
     model = build(dict(SMALL, depths=[1, 1, 6, 2]))
     assert links_of(model) == pairs(3, [(1, 3), (2, 3), (4, 5)])
