@@ -8,10 +8,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.structures import PixelData
 
 from mmkdna import sharing_table
-from tests.utils import children_of, kernel_dna
+from tests.utils import children_of, kernel_dna, make_images
 
 CONV = dict(type='KernelDNA')
 SHRINK = 8
@@ -129,24 +128,6 @@ def get_cfg(name):
     return cfg
 
 
-def one_image(host):
-    if host == 'mmdet':
-        from mmdet.testing import demo_mm_inputs
-        return demo_mm_inputs(
-            1, [[3, 96, 96]], num_items=[3], num_classes=8, with_mask=True)
-    size = (64, 64)
-    image = torch.randint(0, 255, (3, *size), dtype=torch.uint8)
-    if host == 'mmseg':
-        from mmseg.structures import SegDataSample
-        sample = SegDataSample(
-            gt_sem_seg=PixelData(data=torch.randint(0, 9, (1, *size))),
-            metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
-    else:
-        from mmpretrain.structures import DataSample
-        sample = DataSample().set_gt_label(3)
-    return dict(inputs=[image], data_samples=[sample])
-
-
 def tensors(outputs):
     """All tensors in nested sequences."""
     if isinstance(outputs, torch.Tensor):
@@ -191,7 +172,7 @@ def test_each_unit_shares_within_itself(name, model):
 def test_one_image_trains(name, model):
     model.train()
     model.zero_grad()
-    data = model.data_preprocessor(one_image(MODELS[name][0]), True)
+    data = model.data_preprocessor(make_images(MODELS[name][0]), True)
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     assert loss.isfinite()
     loss.backward()
@@ -209,7 +190,7 @@ def test_one_image_trains(name, model):
 def test_one_image_is_predicted(name, model):
     model.eval()
     with torch.no_grad():
-        sample, = model.test_step(one_image(MODELS[name][0]))
+        sample, = model.test_step(make_images(MODELS[name][0]))
     predicted = dict(
         mmdet='pred_instances', mmseg='pred_sem_seg', mmpretrain='pred_score')
     assert predicted[MODELS[name][0]] in sample
@@ -226,7 +207,7 @@ def test_a_copy_shares_within_itself(name, model, duplicate):
     assert links == {n: c.parent_name for n, c in children_of(twin).items()}
     for child in children_of(twin).values():
         assert child.parent in inside
-    data = model.data_preprocessor(one_image(MODELS[name][0]))
+    data = model.data_preprocessor(make_images(MODELS[name][0]))
     with torch.no_grad():
         ours, theirs = [
             tensors(m(**data, mode='tensor')) for m in (model, twin)

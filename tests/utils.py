@@ -1,5 +1,6 @@
 """What several test files need: small modules, and who shares in them."""
 import torch
+from mmengine.structures import PixelData
 from torch import nn
 
 from mmkdna import KernelDNAConv2d, link_kernels
@@ -85,3 +86,39 @@ def relative_error(value, reference):
     """
     value, reference = value.detach().double(), reference.detach().double()
     return float((value - reference).norm() / max(reference.norm(), 1))
+
+
+def make_images(host, number=1, with_mask=True):
+    """Random images with labels, as a host library's dataloader gives them.
+
+    Args:
+        host (str): 'mmdet', 'mmseg' or 'mmpretrain'.
+        number (int): How many. Defaults to 1.
+        with_mask (bool): Whether a detector's samples have masks. Defaults to
+            True.
+
+    Returns:
+        dict: Inputs of 96x96 or 64x64 pixels, and data samples.
+    """
+    if host == 'mmdet':
+        from mmdet.testing import demo_mm_inputs
+        return demo_mm_inputs(
+            number, [[3, 96, 96]] * number,
+            num_items=[3] * number,
+            num_classes=2,
+            with_mask=with_mask)
+    size = (64, 64)
+    samples = []
+    for _ in range(number):
+        if host == 'mmseg':
+            from mmseg.structures import SegDataSample
+            samples.append(
+                SegDataSample(
+                    gt_sem_seg=PixelData(data=torch.randint(0, 2, (1, *size))),
+                    metainfo=dict(
+                        img_shape=size, ori_shape=size, pad_shape=size)))
+        else:
+            from mmpretrain.structures import DataSample
+            samples.append(DataSample().set_gt_label(1))
+    images = torch.randint(0, 255, (number, 3, *size), dtype=torch.uint8)
+    return dict(inputs=list(images), data_samples=samples)

@@ -1,9 +1,6 @@
-_base_ = [
-    '../_base_/mmkdna.py', 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
-]
+_base_ = './faster-rcnn_r50-kdna_fpn_1x_coco.py'
 model = dict(
     backbone=dict(
-        type='KernelDNAResNet',
         depth=18,
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')),
     neck=dict(in_channels=[64, 128, 256, 512]))

@@ -1,6 +1,6 @@
-_base_ = [
-    '../_base_/mmkdna.py',
-    'mmseg::upernet/upernet_r18_4xb4-80k_ade20k-512x512.py'
-]
-# deep_stem makes it a ResNetV1c, as in the base.
-model = dict(backbone=dict(type='KernelDNAResNet', deep_stem=True))
+_base_ = './upernet_r50-kdna_4xb4-80k_ade20k-512x512.py'
+model = dict(
+    pretrained='open-mmlab://resnet18_v1c',
+    backbone=dict(depth=18),
+    decode_head=dict(in_channels=[64, 128, 256, 512]),
+    auxiliary_head=dict(in_channels=256))

@@ -1,0 +1,2 @@
+_base_ = ['../_base_/mmkdna.py', 'mmdet::atss/atss_r101_fpn_1x_coco.py']
+model = dict(backbone=dict(type='KernelDNAResNet'))

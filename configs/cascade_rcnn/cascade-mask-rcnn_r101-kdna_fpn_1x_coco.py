@@ -1,0 +1,5 @@
+_base_ = [
+    '../_base_/mmkdna.py',
+    'mmdet::cascade_rcnn/cascade-mask-rcnn_r101_fpn_1x_coco.py'
+]
+model = dict(backbone=dict(type='KernelDNAResNet'))

@@ -1,0 +1,3 @@
+_base_ = './kdna-mobilenet-v2-0.5x_8xb32_in1k.py'
+# The plain network, which is also the host library's own.
+model = dict(backbone=dict(sharing_stages=()))

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/mmkdna.py',
+    'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
+]
+# deep_stem makes it a ResNetV1c, as in the base.
+model = dict(backbone=dict(type='KernelDNAResNet', deep_stem=True))

@@ -1,0 +1,3 @@
+_base_ = './kdna-resnet18_8xb32_in1k.py'
+# The plain network of the same topology.
+model = dict(backbone=dict(sharing_stages=()))

@@ -1,0 +1,3 @@
+_base_ = './kdna-resnetv1c18_8xb32_in1k.py'
+# The plain network of the same topology.
+model = dict(backbone=dict(sharing_stages=()))

@@ -1,0 +1,4 @@
+_base_ = [
+    '../_base_/mmkdna.py', 'mmdet::retinanet/retinanet_r101_fpn_1x_coco.py'
+]
+model = dict(backbone=dict(type='KernelDNAResNet'))

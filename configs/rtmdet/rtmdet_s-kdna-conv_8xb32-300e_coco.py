@@ -1,0 +1,6 @@
+# Nothing but conv_cfg over the stock model.
+_base_ = ['../_base_/mmkdna.py', 'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py']
+model = dict(
+    backbone=dict(conv_cfg=dict(type='KernelDNA')),
+    neck=dict(conv_cfg=dict(type='KernelDNA')),
+    bbox_head=dict(conv_cfg=dict(type='KernelDNA')))

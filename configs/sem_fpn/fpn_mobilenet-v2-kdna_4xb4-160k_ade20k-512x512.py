@@ -1,0 +1,9 @@
+_base_ = './fpn_r50-kdna_4xb4-160k_ade20k-512x512.py'
+model = dict(
+    pretrained='mmcls://mobilenet_v2',
+    backbone=dict(
+        _delete_=True,
+        type='KernelDNAMobileNetV2',
+        out_indices=(1, 2, 4, 6),
+        norm_cfg=dict(type='SyncBN', requires_grad=True)),
+    neck=dict(in_channels=[24, 32, 96, 320]))

@@ -1,0 +1,5 @@
+_base_ = './fpn_r50-kdna_4xb4-160k_ade20k-512x512.py'
+model = dict(
+    pretrained='open-mmlab://resnet18_v1c',
+    backbone=dict(depth=18),
+    neck=dict(in_channels=[64, 128, 256, 512]))

@@ -1,0 +1,4 @@
+_base_ = [
+    '../_base_/mmkdna.py', 'mmseg::hrnet/fcn_hr18_4xb4-80k_ade20k-512x512.py'
+]
+model = dict(backbone=dict(conv_cfg=dict(type='KernelDNA')))

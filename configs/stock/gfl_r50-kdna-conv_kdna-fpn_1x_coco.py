@@ -1,0 +1,5 @@
+_base_ = ['../_base_/mmkdna.py', 'mmdet::gfl/gfl_r50_fpn_1x_coco.py']
+model = dict(
+    backbone=dict(conv_cfg=dict(type='KernelDNA')),
+    neck=dict(conv_cfg=dict(type='KernelDNA')),
+    bbox_head=dict(conv_cfg=dict(type='KernelDNA')))

@@ -1,0 +1,5 @@
+_base_ = [
+    '../_base_/mmkdna.py',
+    'mmseg::ocrnet/ocrnet_hr18_4xb4-80k_ade20k-512x512.py'
+]
+model = dict(backbone=dict(conv_cfg=dict(type='KernelDNA')))

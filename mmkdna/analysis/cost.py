@@ -1,0 +1,169 @@
+"""Parameters and FLOPs of a model with KernelDNA."""
+from copy import deepcopy
+from typing import NamedTuple, Tuple
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..conv import KernelDNAConv2d
+from ..linking import sharing_table
+
+# How many of the proposals MMDetection's mask heads see in a plain forward.
+NUM_MASKS = 100
+aten = torch.ops.aten
+
+
+class Cost(NamedTuple):
+    """What a model costs; see :func:`model_cost`.
+
+    Attributes:
+        parameters (int): Parameters of the whole model.
+        flops (int): FLOPs of one image, a multiplication and the addition
+            that follows it counted as one.
+        children (int): Convolutions that derive their kernel.
+        plain_parameters (int): Parameters of the same network without
+            sharing.
+        plain_flops (int): FLOPs of the same network without sharing.
+        shape (tuple[int]): Height and width of the image in pixels.
+    """
+    parameters: int
+    flops: int
+    children: int
+    plain_parameters: int
+    plain_flops: int
+    shape: Tuple[int, int]
+
+
+def model_cost(model, shape):
+    """Count the parameters and the FLOPs of a model.
+
+    Nothing is computed: a copy of the model runs on the meta device, from the
+    image to the outputs of its heads, without post-processing. RoI heads see
+    as many proposals as the test config leaves, and mask heads 100. What
+    counts is what :func:`mmengine.analysis.get_model_complexity_info` counts
+    as well: convolutions, matrix products, norms, resizing and average
+    pooling, but not the pooling of RoIs. What a training needs alone, such as
+    auxiliary heads, has parameters but no FLOPs.
+
+    Args:
+        model (nn.Module): A classifier, detector or segmentor, linked.
+        shape (Sequence[int]): Height and width of the image in pixels.
+
+    Returns:
+        Cost: The figures.
+    """
+    table = sharing_table(model)
+    parameters = sum(p.numel() for p in model.parameters())
+    model = deepcopy(model).eval().to('meta')
+    flops, of_gates = _count(model, shape)
+    return Cost(parameters, flops, table.children,
+                parameters + table.saved_parameters, flops - of_gates,
+                tuple(shape))
+
+
+def image_shape(cfg):
+    """The size of image for which the FLOPs of a config are given.
+
+    Args:
+        cfg (Config): Config of mmdet, mmseg or mmpretrain.
+
+    Returns:
+        tuple[int]: Height and width in pixels: 224x224 for a classifier, a
+        segmentor's crop, and for a detector what it tests on, but 800x1280,
+        the usual size for such figures, where that is 1333x800.
+    """
+    if cfg.default_scope == 'mmseg':
+        return tuple(cfg.model.data_preprocessor.size)
+    if cfg.default_scope != 'mmdet':
+        return (224, 224)
+    for step in cfg.get('test_pipeline') or []:
+        if step['type'] == 'Resize':
+            width, height = step['scale']
+            if (width, height) == (1333, 800):
+                width = 1280
+            # As the data preprocessor pads it.
+            return tuple(-(-side // 32) * 32 for side in (height, width))
+    return (800, 1280)
+
+
+@torch.no_grad()
+def _count(model, shape):
+    """FLOPs of a model on the meta device, and those of its gates."""
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    started, of_gates = [], []
+    for conv in model.modules():
+        if isinstance(conv, KernelDNAConv2d) and conv.adapter is not None:
+            gate = conv.adapter.gate
+            if gate is not None:
+                gate.register_forward_pre_hook(
+                    lambda *_: started.append(counter.get_total_flops()))
+                gate.register_forward_hook(lambda *_: of_gates.append(
+                    counter.get_total_flops() - started.pop()))
+    with counter:
+        _forward(model, torch.empty(1, 3, *shape, device='meta'))
+    # torch counts a multiplication and an addition as two.
+    return counter.get_total_flops() // 2, sum(of_gates) // 2
+
+
+def _forward(model, x):
+    roi_head = getattr(model, 'roi_head', None)
+    if roi_head is not None:
+        features = model.extract_feat(x)
+        if model.with_rpn:
+            model.rpn_head(features)
+        _forward_rois(roi_head, model.test_cfg.rpn.max_per_img, x.device)
+        return
+    shape = tuple(x.shape[2:])
+    names = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    sample = BaseDataElement(metainfo=dict.fromkeys(names, shape))
+    model(x, [sample], mode='tensor')
+
+
+def _forward_rois(roi_head, num_proposals, device):
+    """Run RoI heads on features without values: pooling them has no FLOPs."""
+    for kind, num in (('bbox', num_proposals), ('mask', NUM_MASKS)):
+        heads = getattr(roi_head, f'{kind}_head', None)
+        if heads is None:
+            continue
+        extractors = getattr(roi_head, f'{kind}_roi_extractor')
+        # Those of a cascade are lists.
+        if not isinstance(heads, torch.nn.ModuleList):
+            heads, extractors = [heads], [extractors]
+        for head, extractor in zip(heads, extractors):
+            size = extractor.roi_layers[0].output_size
+            head(
+                torch.empty(num, extractor.out_channels, *size, device=device))
+
+
+def _of_input(operations):
+    return lambda shape, *_, **__: 2 * operations * torch.Size(shape).numel()
+
+
+def _of_output(operations):
+    return lambda *_, out_shape, **__: (2 * operations * torch.Size(out_shape).
+                                        numel())
+
+
+def _global_pooling(shape, dim=None, keepdim=False, **_):
+    # Adaptive pooling to 1x1 arrives as a mean that keeps its dimensions,
+    # which that of a gate does not.
+    return 2 * torch.Size(shape).numel() if keepdim else 0
+
+
+# What mmengine counts beside convolutions and matrix products.
+_FORMULAS = {
+    aten.native_batch_norm: _of_input(2),
+    aten.native_group_norm: _of_input(5),
+    aten.native_layer_norm: _of_input(5),
+    aten._adaptive_avg_pool2d: _of_input(1),
+    aten.mean: _global_pooling,
+    aten.upsample_nearest2d: _of_output(1),
+    aten.upsample_bilinear2d: _of_output(4),
+}
+# Under these names too, or some are taken apart before they are counted.
+_FORMULAS.update({
+    getattr(op, name): formula
+    for op, formula in list(_FORMULAS.items())
+    for name in op.overloads()
+})

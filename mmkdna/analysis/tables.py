@@ -1,0 +1,27 @@
+"""Figures as Markdown."""
+
+
+def markdown_table(head, rows):
+    """A Markdown table.
+
+    Args:
+        head (Sequence[str]): Titles of the columns.
+        rows (Iterable[Sequence]): Cells of the rows; ``None`` is an empty one.
+
+    Returns:
+        str: The table, a line per row.
+    """
+    lines = [head, ['---'] * len(head), *rows]
+    return '\n'.join(
+        f'| {" | ".join("" if c is None else str(c) for c in line)} |'
+        for line in lines).replace('|  |', '| |')
+
+
+def millions(number):
+    """A number of parameters as 'x M', rounded to two digits."""
+    return f'{number / 1e6:.2f} M'
+
+
+def billions(number):
+    """A number of FLOPs as 'x G', rounded to two digits."""
+    return f'{number / 1e9:.2f} G'

@@ -1,0 +1,127 @@
+"""Every config of the repository, its metafile, and the tables."""
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+
+from mmkdna.analysis import image_shape, model_cost
+from mmkdna.apis import init_model
+from tests.runs import ROOT, load_tool
+from tests.utils import children_of, make_images
+
+CONFIGS = sorted(
+    path for path in ROOT.glob('configs/*/*.py') if path.parts[-2] != '_base_')
+FOLDERS = sorted({path.parent for path in CONFIGS})
+TABLES = [
+    ROOT / 'README.md', ROOT / 'docs' / 'zoo.md',
+    *(folder / 'README.md' for folder in FOLDERS)
+]
+# Controls: the plain networks.
+PLAIN = ('-plain_', '-stock_')
+FIGURES = ('Parameters', 'FLOPs', 'Image', 'Children', 'Plain Parameters',
+           'Plain FLOPs')
+
+
+def entries(folder):
+    """The models in a folder's metafile."""
+    return yaml.safe_load((folder / 'metafile.yml').read_text())['Models']
+
+
+@pytest.fixture(scope='module')
+def seen():
+    """The figures of the models that have been built, by their configs."""
+    return {}
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_config_is_what_its_metafile_says(path, seen):
+    config = Config.fromfile(path)
+    assert config.custom_imports['imports'] == ['mmkdna']
+    # Those of another schedule have the same model.
+    key = repr(config.model), repr(config.get('data_preprocessor'))
+    if key not in seen:
+        model = init_model(config)
+        seen[key] = model_cost(model, image_shape(config))
+        answers(model, config.default_scope)
+    cost = seen[key]
+    assert (cost.children > 0) != any(word in path.name for word in PLAIN)
+    entry, = (e for e in entries(path.parent) if e['Name'] == path.stem)
+    figures = (cost.parameters, cost.flops, 'x'.join(map(str, cost.shape)),
+               cost.children, cost.plain_parameters, cost.plain_flops)
+    assert {
+        name: entry['Metadata'][name]
+        for name in FIGURES
+    } == dict(zip(FIGURES, figures))
+
+
+def answers(model, host):
+    """A model answers to a small image."""
+    with torch.no_grad():
+        sample, = model.test_step(make_images(host))
+    predicted = dict(
+        mmdet='pred_instances', mmseg='pred_sem_seg', mmpretrain='pred_score')
+    assert predicted[host] in sample
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
+def test_one_of_each_family_trains(folder):
+    smallest = min((e for e in entries(folder) if e['Metadata']['Children']),
+                   key=lambda e: e['Metadata']['Parameters'])
+    config = Config.fromfile(ROOT / smallest['Config'])
+    model = revert_sync_batchnorm(init_model(config)).train()
+    images = make_images(config.default_scope, 2,
+                         getattr(model, 'with_mask', False))
+    # As at inference: what it does in training pads to the config's full size.
+    data = model.data_preprocessor(images, False)
+    loss, _ = model.parse_losses(model(**data, mode='loss'))
+    assert loss.isfinite()
+    loss.backward()
+    for name, child in children_of(model).items():
+        for key, parameter in child.named_parameters():
+            if parameter.requires_grad:
+                assert parameter.grad.isfinite().all(), f'{name}.{key}'
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
+def test_a_metafile_lists_its_folder(folder):
+    models = entries(folder)
+    names = [path.stem for path in CONFIGS if path.parent == folder]
+    assert [model['Name'] for model in models] == names
+    for model in models:
+        assert (ROOT / model['Config']).stem == model['Name']
+        assert (ROOT / model['Config']).is_file()
+        if any(result['Metrics'] for result in model['Results']):
+            assert (ROOT / model['Training Log']).is_file()
+
+
+def test_the_index_imports_every_metafile():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
+    assert index == [
+        f'configs/{folder.name}/metafile.yml' for folder in FOLDERS
+    ]
+
+
+def test_names_are_unique():
+    files = defaultdict(list)
+    for path in CONFIGS:
+        files[path.stem].append(path)
+    assert [paths for paths in files.values() if len(paths) > 1] == []
+
+
+@pytest.mark.parametrize(
+    'path', TABLES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_table_is_what_the_metafiles_say(path):
+    tool = load_tool('misc/update_zoo')
+    text = path.read_text()
+    assert '<!-- zoo ' in text
+    assert tool.fill_tables(path, tool.read_models()) == text
+
+
+def test_all_configs_are_in_the_table():
+    text = Path(ROOT / 'docs' / 'zoo.md').read_text()
+    assert [path.stem for path in CONFIGS
+            if f'[{path.stem}]' not in text] == []

@@ -1,0 +1,75 @@
+"""Count parameters and FLOPs, with KernelDNA and without.
+
+Usage: python tools/analysis_tools/get_flops.py CONFIG [CONFIG ...]
+
+Several configs are compared in one table. 'plain' is the same network without
+sharing; 'saved' is what its children save of its parameters. A multiplication
+and an addition are one FLOP; what counts is in ``mmkdna.analysis.model_cost``.
+Nothing is computed, and no data and no weights are needed.
+"""
+import argparse
+import json
+import os.path as osp
+
+from mmengine.config import Config, DictAction
+
+from mmkdna.analysis import image_shape, model_cost
+from mmkdna.analysis.tables import billions, markdown_table, millions
+from mmkdna.apis import init_model
+
+HEAD = ('config', 'image', 'parameters', 'plain', 'saved', 'FLOPs', 'plain',
+        'children')
+
+
+def parse_args():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('configs', nargs='+', metavar='CONFIG')
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        metavar=('H', 'W'),
+        help='size of the image in pixels; default: what the config tests '
+        'with')
+    parser.add_argument('--json', help='file to write the exact figures to')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    args = parser.parse_args()
+    if args.shape and min(args.shape) < 1:
+        parser.error(f'--shape {args.shape} is given, two positive numbers '
+                     'of pixels are expected')
+    for config in args.configs:
+        if not osp.isfile(config):
+            parser.error(f'{config} is given as config, but there is no such '
+                         'file: the configs are in the folder configs')
+    return args
+
+
+def main():
+    """Count and print."""
+    args = parse_args()
+    costs = {}
+    for path in args.configs:
+        cfg = Config.fromfile(path)
+        cfg.merge_from_dict(args.cfg_options or {})
+        costs[path] = model_cost(
+            init_model(cfg), args.shape or image_shape(cfg))
+    rows = []
+    for path, cost in costs.items():
+        saved = 1 - cost.parameters / cost.plain_parameters
+        rows.append(
+            (osp.splitext(osp.basename(path))[0],
+             f'{cost.shape[0]}x{cost.shape[1]}', millions(cost.parameters),
+             millions(cost.plain_parameters), f'{saved:.1%}',
+             billions(cost.flops), billions(cost.plain_flops), cost.children))
+    print(markdown_table(HEAD, rows))
+    if args.json:
+        with open(args.json, 'w', encoding='utf-8') as file:
+            json.dump([
+                dict(config=path, **cost._asdict())
+                for path, cost in costs.items()
+            ], file, indent=1)  # yapf: disable
+
+
+if __name__ == '__main__':
+    main()
