@@ -2,8 +2,13 @@
 from importlib import import_module
 from importlib.util import find_spec
 
-BACKBONES = ('KernelDNAResNet', 'KernelDNAMobileNetV2')
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+# The libraries that have the class a backbone is built over.
+BACKBONES = {
+    'KernelDNAResNet': HOSTS,
+    'KernelDNAMobileNetV2': HOSTS,
+    'KernelDNAConvNeXt': ('mmpretrain', ),
+}
 
 
 def register_backbones(cfg, scope):
@@ -19,7 +24,8 @@ def register_backbones(cfg, scope):
 
     Raises:
         KeyError: If the config names one of :data:`BACKBONES` in a scope
-            that has no such library, or the library is not installed.
+            that has no such library, or one without the class that the
+            backbone is built over, or the library is not installed.
     """
     name = cfg.get('type')
     if not isinstance(name, str):
@@ -28,11 +34,14 @@ def register_backbones(cfg, scope):
     if name not in BACKBONES:
         return
     scope = prefix or scope
-    if scope not in HOSTS or find_spec(scope) is None:
-        hosts = [host for host in HOSTS if find_spec(host) is not None]
+    hosts = BACKBONES[name]
+    if scope not in hosts or find_spec(scope) is None:
+        installed = [host for host in hosts if find_spec(host) is not None]
+        # A model of mmdet with a backbone of mmpretrain keeps its scope.
+        scopes = '' if scope in HOSTS else 'set default_scope, or '
         raise KeyError(
             f'{name} is asked for in the scope {scope!r}, but it is built '
-            f'over the class of one of {HOSTS}, of which {hosts} are '
-            'installed: set default_scope, or write '
-            f'type=\'{(hosts or HOSTS)[0]}.{name}\'')
+            f'over the class of one of {hosts}, of which {installed} are '
+            f'installed: {scopes}write '
+            f'type=\'{(installed or hosts)[0]}.{name}\'')
     import_module(f'mmkdna.backbones.{scope}')

@@ -5,7 +5,7 @@ come: permuting them changes no output. So before a child's kernel is compared
 with its parent's, the hidden channels of its block are put into the order that
 makes the two most alike.
 """
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -15,14 +15,19 @@ from torch.nn import functional as F
 # Both sides of a bottleneck's 3x3 depend on each other.
 ROUNDS = 3
 
+# What norms have per channel: batch norms, and MMPretrain's global response
+# normalization.
+NORM_KEYS = ('weight', 'bias', 'running_mean', 'running_var')
+GRN_KEYS = ('gamma', 'beta')
+
 # mmdet's names for the layers of an inverted residual.
 STEPS = ('expand_conv', 'depthwise_conv', 'linear_conv')
 
 
 class Layer(NamedTuple):
-    """A convolution and its norm, by the names of their modules."""
+    """A convolution and its norm, if any, by the names of their modules."""
     conv: str
-    norm: str
+    norm: Optional[str]
 
 
 class Hidden(NamedTuple):
@@ -41,7 +46,9 @@ def block_layers(name, block):
 
     Returns:
         list[Layer]: In forward order; empty if it is no such block, or one
-        with more in it than convolutions and norms.
+        with more in it than convolutions and norms. Of a ConvNeXt's block,
+        the part behind the depthwise convolution, between whose layers there
+        is no norm or a global response normalization.
     """
     if getattr(block, 'with_plugins', False) or getattr(
             block, 'with_se', False):
@@ -51,6 +58,13 @@ def block_layers(name, block):
             Layer(f'{name}.conv{i}',
                   f'{name}.' + getattr(block, f'norm{i}_name'))
             for i in (1, 2, 3) if hasattr(block, f'conv{i}')
+        ]
+    if type(block).__name__ == 'ConvNeXtBlock':
+        grn = getattr(block, 'grn', None)
+        norm = None if grn is None else f'{name}.grn'
+        return [
+            Layer(f'{name}.pointwise_conv1', norm),
+            Layer(f'{name}.pointwise_conv2', None)
         ]
     steps = list(STEPS)
     if not hasattr(block, steps[-1]):
@@ -163,7 +177,7 @@ def _permute(weights, hidden, order):
     keys += [f'{layer.conv}.weight' for layer in hidden.carriers]
     keys += [
         f'{layer.norm}.{name}' for layer in (hidden.producer, *hidden.carriers)
-        for name in ('weight', 'bias', 'running_mean', 'running_var')
+        for name in (*NORM_KEYS, *GRN_KEYS)
     ]
     for key in keys:
         if key in weights:

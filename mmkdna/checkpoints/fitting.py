@@ -39,7 +39,24 @@ def fit_children(model, batches, forward):
         dict[str, float | None]: By block, the share of the variance of the
         plain block's output that the fitted one explains; None where only
         statistics could be re-estimated.
+
+    Raises:
+        ValueError: If no block with children has norms.
     """
+    blocks = {
+        name: layers
+        for name, layers in ((name, block_layers(name, block))
+                             for name, block in model.named_modules()
+                             if _with_own_kernel(block))
+        # A ConvNeXt's convolutions have none to be re-estimated.
+        if layers and layers[-1].norm is not None
+    }
+    if not blocks:
+        raise ValueError(
+            f'a {type(model).__name__} is to be fitted, but none of its '
+            'blocks with children consists of convolutions and their norms, '
+            'as those of ResNet and MobileNetV2 do: KernelSharingHook lets '
+            'children move to their derived kernels in any network')
     training = {module: module.training for module in model.modules()}
     model.eval()
     plain = deepcopy(model)
@@ -47,11 +64,9 @@ def fit_children(model, batches, forward):
     for conv in _with_own_kernel(model):
         conv.own_share.zero_()
     explained = {}
-    for name, block in model.named_modules():
-        layers = block_layers(name, block)
-        if layers and _with_own_kernel(block):
-            explained[name] = _fit_block(model, plain, name, layers, batches,
-                                         (forward, run_plain))
+    for name, layers in blocks.items():
+        explained[name] = _fit_block(model, plain, name, layers, batches,
+                                     (forward, run_plain))
     for conv in _with_own_kernel(model):
         conv.drop_own_weight()
     for module, mode in training.items():

@@ -8,12 +8,11 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..conv import KernelDNAConv2d
-from .alignment import STEPS, align, block_layers, hidden_channels, shortcut
+from .alignment import (GRN_KEYS, NORM_KEYS, STEPS, align, block_layers,
+                        hidden_channels, shortcut)
 
 # What the plain network has; DCN and the like take their weights themselves.
 CONVS = (nn.Conv2d, KernelDNAConv2d)
-# Of a batch norm; the one of a gate has no counterpart in a plain network.
-NORM_KEYS = ('weight', 'bias', 'running_mean', 'running_var')
 COUNTER = 'num_batches_tracked'
 # A gate with fc2 at zero is 0.5.
 NEUTRAL = 2
@@ -71,6 +70,7 @@ def _take(module, state_dict, prefix, metadata, strict, missing, unexpected,
         return
     modules = dict(module.named_modules())
     weights = _rename_inverted_residuals(modules, weights)
+    _make_kernels_of_matrices(modules, weights)
     if not any('.adapter.' in key for key in weights):
         weights = _convert(module, modules, weights, prefix, errors)
 
@@ -124,6 +124,18 @@ def _rename_inverted_residuals(modules, weights):
     return renamed
 
 
+def _make_kernels_of_matrices(modules, weights):
+    """Take a linear layer's matrix for the kernel of a 1x1 convolution.
+
+    A ConvNeXt has the one or the other, with adapters or without.
+    """
+    for name, module in modules.items():
+        matrix = weights.get(f'{name}.weight')
+        if (type(module) in CONVS and module.kernel_size == (1, 1)
+                and matrix is not None and matrix.dim() == 2):
+            weights[f'{name}.weight'] = matrix[:, :, None, None]
+
+
 def _rename_mobilenet(modules, weights, prefix, errors):
     """Give a MobileNetV2's keys the names they have in a module.
 
@@ -157,14 +169,18 @@ def _rename_mobilenet(modules, weights, prefix, errors):
 
 
 def _shapes(modules):
-    """Shapes of the plain network's kernels and batch norms, by key."""
+    """Shapes of the plain network's kernels and norms, by key."""
     shapes = {}
     for name, module in modules.items():
         if type(module) in CONVS:
             shapes[f'{name}.weight'] = _kernel_shape(module)
+        # That of a gate has no counterpart in a plain network.
         elif isinstance(module, _BatchNorm) and '.adapter.' not in name:
             for key in NORM_KEYS:
                 shapes[f'{name}.{key}'] = (module.num_features, )
+        elif type(module).__name__ == 'GRN':
+            for key in GRN_KEYS:
+                shapes[f'{name}.{key}'] = (module.in_channels, )
     return shapes
 
 
@@ -244,16 +260,13 @@ def _align_blocks(weights, modules, blocks, children):
     shapes = _shapes(modules)
     parents = set(children.values())
     for layers in blocks.values():
-        names = {layer.conv for layer in layers}
+        names = {name for layer in layers for name in layer} - {None}
         shared = {c: p for c, p in children.items() if c in names and c != p}
-        keys = [f'{layer.conv}.weight' for layer in layers]
-        # Another norm than a batch norm may mix channels; it is not in shapes.
-        keys += [
-            f'{layer.norm}.{key}' for layer in layers for key in NORM_KEYS
-        ]
-        if (shared and not parents & names and all(
-                key in shapes and _has(weights, key, shapes[key])
-                for key in keys)):
+        keys = [key for key in shapes if key.rpartition('.')[0] in names]
+        # Of another norm, which may mix channels, there are none.
+        complete = {key.rpartition('.')[0] for key in keys} == names
+        if (shared and complete and not parents & names
+                and all(_has(weights, key, shapes[key]) for key in keys)):
             align(weights, hidden_channels(layers, modules), shared)
 
 

@@ -10,7 +10,9 @@ from mmengine.registry import MODELS, init_default_scope
 from mmkdna import MODELS as MMKDNA_MODELS
 from mmkdna import backbones, link_kernels, sharing_table
 
-NAMES = backbones.BACKBONES
+NAMES = tuple(backbones.BACKBONES)
+# Those that every library has the class for.
+COMMON = ('KernelDNAResNet', 'KernelDNAMobileNetV2')
 HOSTS = backbones.HOSTS
 CFG = dict(type='KernelDNAResNet', depth=18, base_channels=16)
 
@@ -21,7 +23,7 @@ def host_registry(host):
 
 @pytest.mark.parametrize('host', HOSTS)
 def test_one_name_over_each_hosts_own_class(host):
-    for name in NAMES:
+    for name in NAMES if host == 'mmpretrain' else COMMON:
         arguments = dict(depth=18) if name == 'KernelDNAResNet' else {}
         for registry, kind in ((host_registry(host), name),
                                (MODELS, f'{host}.{name}'), (MMKDNA_MODELS,
@@ -75,9 +77,28 @@ def test_a_scope_without_host_library(name, prefix, scope):
     with pytest.raises(KeyError) as error:
         MODELS.build(dict(type=prefix + name))
     message = error.value.args[0]
+    hosts = HOSTS if name in COMMON else ('mmpretrain', )
     assert f'{name} is asked for in the scope {scope!r}' in message
-    assert "one of ('mmdet', 'mmseg', 'mmpretrain')" in message
-    assert f"set default_scope, or write type='mmdet.{name}'" in message
+    assert f'one of {hosts}' in message
+    assert f"set default_scope, or write type='{hosts[0]}.{name}'" in message
+
+
+@pytest.mark.parametrize('host', ['mmdet', 'mmseg'])
+def test_a_class_that_only_mmpretrain_has(host):
+    cfg = dict(type='KernelDNAConvNeXt', out_indices=[0, 1, 2, 3])
+    for where in (dict(), dict(_scope_=host)):
+        init_default_scope('mmpretrain' if where else host)
+        with pytest.raises(KeyError) as error:
+            MODELS.build(dict(cfg, **where))
+        message = error.value.args[0]
+        assert f"asked for in the scope '{host}'" in message
+        assert (
+            "one of ('mmpretrain',), of which ['mmpretrain'] are "
+            "installed: write type='mmpretrain.KernelDNAConvNeXt'") in message
+        model = host_registry(host).build(
+            dict(cfg, type='mmpretrain.KernelDNAConvNeXt', **where))
+        assert type(model).__module__ == 'mmkdna.backbones.mmpretrain'
+        assert sharing_table(model).children == 10
 
 
 def test_a_host_library_that_is_not_installed(monkeypatch):
@@ -108,11 +129,12 @@ def test_importing_mmkdna_imports_no_host_library():
 @pytest.mark.parametrize('host', HOSTS)
 def test_no_library_but_the_host_is_needed(host):
     absent = [other for other in HOSTS if other != host]
+    others = NAMES[1:] if host == 'mmpretrain' else COMMON[1:]
     run('import sys\n'
         f'sys.modules.update(dict.fromkeys({absent!r}))\n'
         'import mmkdna\n'
         'from mmengine.registry import MODELS\n'
-        f'for cfg in ({CFG!r}, dict(type="KernelDNAMobileNetV2")):\n'
+        f'for cfg in ({CFG!r}, *[dict(type=name) for name in {others!r}]):\n'
         f'    cfg["type"] = "{host}." + cfg["type"]\n'
         '    model = MODELS.build(cfg)\n'
         '    assert mmkdna.sharing_table(model).children')

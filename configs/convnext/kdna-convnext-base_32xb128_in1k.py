@@ -1,0 +1,4 @@
+_base_ = [
+    '../_base_/mmkdna.py', 'mmpretrain::convnext/convnext-base_32xb128_in1k.py'
+]
+model = dict(backbone=dict(type='KernelDNAConvNeXt'))

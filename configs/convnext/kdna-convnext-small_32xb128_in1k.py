@@ -1,0 +1,5 @@
+_base_ = [
+    '../_base_/mmkdna.py',
+    'mmpretrain::convnext/convnext-small_32xb128_in1k.py'
+]
+model = dict(backbone=dict(type='KernelDNAConvNeXt'))
