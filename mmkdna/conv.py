@@ -215,17 +215,16 @@ class KernelDNAConv2d(nn.Conv2d):
 
     @torch.no_grad()
     def switch_to_deploy(self):
-        """Become independent: a child folds its kernel and its gate's norm.
-
-        Its former parent is not told; :func:`mmkdna.switch_to_deploy` does
-        that for a whole model.
-        """
+        """Become independent: a child folds its kernel and its gate's norm."""
         if parametrize.is_parametrized(self, 'weight'):
             parametrize.remove_parametrizations(self, 'weight')
         if not self._parent:
             return
         kernel = self._derive().detach().clone()
-        requires_grad = self._parent[0].weight.requires_grad
+        parent = self._parent[0]
+        requires_grad = parent.weight.requires_grad
+        if parent is not self:
+            parent.num_children -= 1
         self.drop_own_weight()
         self._parent = ()
         self.parent_name = self._kept_kernel = None

@@ -25,11 +25,8 @@ def switch_to_deploy(model):
     Raises:
         ValueError: If a child in ``model`` has its parent outside of it.
     """
-    convs = named_convs(model).values()
-    for conv in convs:
+    for conv in named_convs(model).values():
         conv.switch_to_deploy()
-    for conv in convs:
-        conv.num_children = 0
     return model
 
 
