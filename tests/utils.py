@@ -88,7 +88,7 @@ def relative_error(value, reference):
     return float((value - reference).norm() / max(reference.norm(), 1))
 
 
-def make_images(host, number=1, with_mask=True):
+def make_images(host, number=1, with_mask=True, size=64):
     """Random images with labels, as a host library's dataloader gives them.
 
     Args:
@@ -96,9 +96,11 @@ def make_images(host, number=1, with_mask=True):
         number (int): How many. Defaults to 1.
         with_mask (bool): Whether a detector's samples have masks. Defaults to
             True.
+        size (int): Sides of the images in pixels; a detector's are 96.
+            Defaults to 64.
 
     Returns:
-        dict: Inputs of 96x96 or 64x64 pixels, and data samples.
+        dict: Inputs and data samples.
     """
     if host == 'mmdet':
         from mmdet.testing import demo_mm_inputs
@@ -107,7 +109,7 @@ def make_images(host, number=1, with_mask=True):
             num_items=[3] * number,
             num_classes=2,
             with_mask=with_mask)
-    size = (64, 64)
+    size = (size, size)
     samples = []
     for _ in range(number):
         if host == 'mmseg':
