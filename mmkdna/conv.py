@@ -1,7 +1,5 @@
 """The conv type ``KernelDNA``."""
-import inspect
 import warnings
-from collections import OrderedDict
 
 import torch
 from mmengine.registry import MODELS
@@ -10,21 +8,12 @@ from torch.fx import Proxy
 from torch.nn.utils import parametrize
 
 from .adapter import Adapter
+from .guard import KernelGuard
 from .options import SharingOptions
 
 
-class _ChildParameters(OrderedDict):
-    """Parameters of a child, for what looks up its weight among them."""
-
-    def __missing__(self, name):
-        if name == 'weight':
-            name = ('a child owns no weight, it derives its kernel: '
-                    'mmkdna.switch_to_deploy(model) gives each child its own')
-        raise KeyError(name)
-
-
 @MODELS.register_module('KernelDNA')
-class KernelDNAConv2d(nn.Conv2d):
+class KernelDNAConv2d(KernelGuard, nn.Conv2d):
     r"""A convolution that may derive its kernel from another one.
 
     It is built as a plain ``nn.Conv2d``. Linking (:func:`mmkdna.link_kernels`,
@@ -203,7 +192,7 @@ class KernelDNAConv2d(nn.Conv2d):
                 self.register_buffer('own_weight', self.weight.detach())
                 self.register_buffer('own_share', self.weight.new_ones(()))
             del self.weight
-            self.__dict__['_parameters'] = _ChildParameters(self._parameters)
+            self.guard_parameters()
             parent.num_children += 1
         self._parent = (parent, )
         self.parent_name = parent_name
@@ -299,58 +288,6 @@ class KernelDNAConv2d(nn.Conv2d):
 
     def __getstate__(self):
         return dict(self.__dict__, _kept_kernel=None)
-
-    def __getattr__(self, name):
-        if (name == 'weight' and self.__dict__.get('_parent')
-                and 'weight' not in self._parameters):
-            raise AttributeError(
-                f'a child owns no weight: this one derives its kernel from '
-                f'{self.parent_name!r}; kernel() returns it, and '
-                'mmkdna.switch_to_deploy(model) gives each child its own, '
-                'which fusing and exporting need')
-        return super().__getattr__(name)
-
-    def __setattr__(self, name, value):
-        # Folding a norm into a parent's kernel would rescale its children.
-        # FSDP and load_state_dict(assign=True) set a weight as well, so what
-        # tells are the function's name in mmcv and the bias it leaves behind.
-        if (name in ('weight', 'bias') and isinstance(value, nn.Parameter)
-                and self.__dict__.get('num_children') and
-            (inspect.currentframe().f_back.f_code.co_name == '_fuse_conv_bn' or
-             name == 'bias' and self._parameters.get('bias', value) is None)):
-            raise RuntimeError(
-                'a norm is being folded into a convolution from whose kernel '
-                f'{self.num_children} others derive theirs: call '
-                'mmkdna.switch_to_deploy(model) before fusing')
-        super().__setattr__(name, value)
-
-    def register_parameter(self, name, param):
-        """Register a parameter.
-
-        Raises:
-            RuntimeError: If it replaces the kernel of a parent or child by
-                one that is computed right before a forward, which children
-                would not see.
-        """
-        if (name.startswith('weight_') and (self.__dict__.get('num_children')
-                                            or self.__dict__.get('_parent'))):
-            if name == 'weight_orig' and 'weight' not in self._parameters:
-                super().register_parameter('weight', param)
-            raise RuntimeError(
-                f'{name} is being set on a {self.role}, whose kernel is not '
-                'its own alone: torch.nn.utils.parametrizations has what '
-                'spectral_norm, weight_norm and their like do in a form that '
-                'children see, and after mmkdna.switch_to_deploy(model) any '
-                'form works')
-        super().register_parameter(name, param)
-
-    def __str__(self):
-        # torch.nn.utils.parametrizations asks for a child's weight, and says
-        # with this string that there is none.
-        if self._parent and self.parent is not self:
-            return (f'{self!r}, which derives its kernel (kernel() returns '
-                    'it, mmkdna.switch_to_deploy(model) gives it its own),')
-        return repr(self)
 
     def extra_repr(self):
         role = self.role
