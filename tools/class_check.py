@@ -66,7 +66,7 @@ def _heads(node, names, path):
                 if _counts_classes(head):
                     yield (f'{here}.{index}' if several else here,
                            head['num_classes'])
-        elif isinstance(value, dict) and key != 'rpn_head':
+        elif isinstance(value, dict):
             yield from _heads(value, names, here)
 
 
