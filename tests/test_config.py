@@ -69,17 +69,15 @@ def test_a_config_inherits_from_ours(tmp_path):
     assert type(packing).__module__.startswith('mmdet')
 
 
-@pytest.mark.parametrize('name', [
-    OURS, *(f'mmkdna::{name}' for name in [
-        'shapes/fpn_r18-half-kdna_1xb16-700_shapes-128x128.py',
-        'resnet/kdna-resnet18_8xb32_in1k.py'
-    ])
+@pytest.mark.parametrize('host, name', [
+    ('mmdet', OURS),
+    ('mmseg', 'mmkdna::shapes/fpn_r18-half-kdna_1xb16-700_shapes-128x128.py'),
+    ('mmpretrain', 'mmkdna::resnet/kdna-resnet18_8xb32_in1k.py'),
 ])
-def test_our_configs_are_found_by_name(name):
-    path = BASE.parents[1] / name.partition('::')[2]
-    host = Config.fromfile(path).default_scope
+def test_our_configs_are_found_by_name(host, name):
     pytest.importorskip(host)
     cfg = get_config(name)
+    path = BASE.parents[1] / name.partition('::')[2]
     assert Path(cfg.filename).resolve() == path
     if host == 'mmdet':
         from mmdet.apis import init_detector as init

@@ -3,7 +3,6 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
-from pycocotools.coco import COCO
 
 from tests.runs import CONFIGS, load_tool, pictures, run_tool
 
@@ -41,6 +40,7 @@ def is_near(picture, colors):
 def test_boxes(browse, shapes):
     """Those of the second picture, though tests load them unscaled."""
     pytest.importorskip('mmdet')
+    from pycocotools.coco import COCO
     drawn = browse(DETECTOR, '--split', 'val')
     assert list(drawn) == ['0_000000.jpg', '1_000001.jpg']
     palette = Config.fromfile(DETECTOR).metainfo.palette

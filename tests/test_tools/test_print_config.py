@@ -1,10 +1,11 @@
 """A config is printed and saved whole."""
 import json
+import sys
 
 import pytest
 from mmengine.config import Config
 
-from tests.runs import CONFIGS, load_tool, run_tool
+from tests.runs import CONFIGS, TOOLS, load_tool, run
 
 CONFIG = str(CONFIGS / 'resnet' / 'kdna-resnet18_8xb32_in1k.py')
 
@@ -42,8 +43,15 @@ def test_saves_what_can_be_used_alone(tmp_path, capsys, monkeypatch, name):
 
 def test_prints_nothing_else(tmp_path):
     (tmp_path / 'small.py').write_text('a = dict(b=1)')
-    assert run_tool(
-        'misc/print_config', 'small.py', cwd=tmp_path) == ('a = dict(b=1)\n\n')
+    tool = TOOLS / 'misc' / 'print_config.py'
+    out = run(
+        'env',
+        'PYTHONWARNINGS=ignore',
+        sys.executable,
+        tool,
+        'small.py',
+        cwd=tmp_path)
+    assert out == 'a = dict(b=1)\n\n'
 
 
 @pytest.mark.parametrize('args, said', [
