@@ -29,6 +29,13 @@ setup(
     license='Apache-2.0',
     keywords='computer vision, dynamic convolution, OpenMMLab',
     packages=find_packages(include=['mmkdna', 'mmkdna.*']),
+    # Where mim and mmengine look; links to the folders of the checkout. What
+    # only works in a checkout stays there: lint.sh, install_mmcv.sh.
+    package_data=dict(mmkdna=[
+        '.mim/model-index.yml', '.mim/configs/**/*.md', '.mim/configs/**/*.py',
+        '.mim/configs/**/*.yml', '.mim/tools/**/*.py', '.mim/tools/dist_*.sh',
+        '.mim/tools/slurm_*.sh'
+    ]),
     python_requires='>=3.8',
     install_requires=requirements('runtime'),
     extras_require={

@@ -1,6 +1,6 @@
 """KernelDNA, dynamic convolution by sharing kernels, for OpenMMLab."""
 from .checkpoints.names import load_from_mmkdna  # noqa: F401
-from .config import find_mmseg_configs
+from .config import find_mmseg_configs, find_our_configs
 from .conv import KernelDNAConv2d
 from .deploy import switch_to_deploy
 from .hooks import ChildFittingHook, KernelSharingHook
@@ -10,6 +10,7 @@ from .registry import MODELS
 from .version import __version__
 
 find_mmseg_configs()
+find_our_configs()
 
 __all__ = [
     'ChildFittingHook', 'KernelDNAConv2d', 'KernelSharingHook', 'Link',

@@ -1,8 +1,16 @@
-"""Configs that inherit from a host library's."""
+"""Configs that inherit from those of a host library, or from ours."""
+import os.path as osp
 from importlib.util import find_spec
 
-from mmengine.config import utils
+from mmengine.config import Config, utils
 from mmengine.utils import is_installed
+
+# The hosts, and what of setup.py's extras installs them.
+EXTRAS = dict(mmdet='det', mmseg='seg', mmpretrain='pretrain')
+
+
+class MissingBaseError(FileNotFoundError):
+    """A config inherits from one that is not installed."""
 
 
 def find_mmseg_configs():
@@ -15,3 +23,54 @@ def find_mmseg_configs():
     name = utils.MODULE2PACKAGE['mmseg']
     if not is_installed(name) and find_spec('mmseg') is not None:
         utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+
+def find_our_configs():
+    """Make ``_base_ = 'mmkdna::...'`` work, and say what a missing base needs.
+
+    mmengine would look up the datasets of such a base in the scope ``mmkdna``,
+    which has none: they belong to the config's default_scope, as those of a
+    base that is given by its path.
+    """
+    utils.MODULE2PACKAGE['mmkdna'] = 'mmkdna'
+    find = Config._get_cfg_path
+
+    def get_cfg_path(cfg_path, filename):
+        try:
+            path, scope = find(cfg_path, filename)
+        except (AssertionError, ModuleNotFoundError, FileNotFoundError):
+            raise MissingBaseError(_explain(cfg_path, filename)) from None
+        return path, None if scope == 'mmkdna' else scope
+
+    Config._get_cfg_path = staticmethod(get_cfg_path)
+
+
+def missing_host(name):
+    """What to do about a host library that is not installed.
+
+    Args:
+        name (str | None): Name of its module.
+
+    Returns:
+        str: Empty if it is installed, or no host library.
+    """
+    if name not in EXTRAS or find_spec(name) is not None:
+        return ''
+    return (f'{name} is not installed: pip install '
+            f'"mmkdna[{EXTRAS[name]}]" installs it')
+
+
+def _explain(cfg_path, filename):
+    """Why a base was not found, and what to do."""
+    given = f'{filename} has _base_ = {cfg_path!r}'
+    host, _, name = cfg_path.partition('::')
+    if host not in ('mmkdna', *EXTRAS):
+        return (f'{given}, but mmengine finds no configs of {host}: give a '
+                f'path, or one of {", ".join(EXTRAS)} or mmkdna')
+    absent = missing_host(host)
+    if absent:
+        return f'{given}, but {absent}'
+    folder = osp.join(find_spec(host).submodule_search_locations[0], '.mim')
+    return (f'{given}, but the {host} that is installed has no {name} in '
+            f'{osp.join(folder, "configs")}: correct the name, or install a '
+            f'version of {host} that has this config')

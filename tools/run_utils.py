@@ -17,6 +17,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
 
+from mmkdna.config import MissingBaseError, missing_host
+
+CONFIGS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'configs')
 # What mmengine takes all together or not at all.
 PARTS = dict(
     train=('train_dataloader', 'train_cfg', 'optim_wrapper'),
@@ -34,14 +37,7 @@ def add_common_arguments(parser):
         '--work-dir',
         help='where logs, checkpoints and metrics go; by default the '
         'work_dir of the config or else ./work_dirs/{name of the config}')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='settings that come before those of the config, such as '
-        'train_dataloader.batch_size=4 or "model.roi_head=dict(type=...)", '
-        'without white space')
+    add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -51,12 +47,28 @@ def add_common_arguments(parser):
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
 
 
+def add_cfg_options(parser):
+    """Add --cfg-options.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser to add it to.
+    """
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that come before those of the config, such as '
+        'train_dataloader.batch_size=4 or "model.roi_head=dict(type=...)", '
+        'without white space')
+
+
 def parse_args(parser):
     """Parse the command line.
 
     Args:
         parser (argparse.ArgumentParser): Parser with the arguments of
-            :func:`add_common_arguments`.
+            :func:`add_cfg_options` or :func:`add_common_arguments`.
 
     Returns:
         argparse.Namespace: The arguments.
@@ -66,8 +78,40 @@ def parse_args(parser):
     except ValueError as error:
         parser.error('--cfg-options takes KEY=VALUE, with brackets closed: '
                      f'{error}')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if 'local_rank' in args:
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
+
+
+def read_config(args):
+    """Read the config, with its bases, and apply --cfg-options.
+
+    Args:
+        args (argparse.Namespace): The command line.
+
+    Returns:
+        Config: The config.
+    """
+    if not osp.isfile(args.config):
+        raise SystemExit(
+            f'{args.config} is given as config, but there is no such file in '
+            f'{os.getcwd()}: the configs are in {CONFIGS}')
+    try:
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+    except MissingBaseError as error:
+        raise SystemExit(str(error)) from error
+    except Exception as error:
+        given = f' with --cfg-options {args.cfg_options}' * bool(
+            args.cfg_options)
+        raise SystemExit(
+            f'{args.config} is given as config, but{given} it cannot be read '
+            f'({describe(error)}): correct it, or take one of those in '
+            f'{CONFIGS}') from error
+    absent = missing_host(cfg.get('default_scope'))
+    if absent:
+        raise SystemExit(f'{args.config} is a config of {absent}')
+    return cfg
 
 
 def load_config(args, task):
@@ -80,20 +124,7 @@ def load_config(args, task):
     Returns:
         Config: The config, with work_dir and launcher set.
     """
-    if not osp.isfile(args.config):
-        raise SystemExit(
-            f'{args.config} is given as config, but there is no such file in '
-            f'{os.getcwd()}: the configs are in the folder configs')
-    try:
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-    except Exception as error:
-        given = f' with --cfg-options {args.cfg_options}' * bool(
-            args.cfg_options)
-        raise SystemExit(
-            f'{args.config} is given as config, but{given} it cannot be read '
-            f'({describe(error)}): correct it, or take one of the folder '
-            'configs') from error
+    cfg = read_config(args)
     for split, parts in PARTS.items():
         needs = ('model', *parts) if split == task else parts
         missing = [key for key in needs if cfg.get(key) is None]

@@ -2,6 +2,7 @@
 import argparse
 import os.path as osp
 
+from class_check import check_classes
 from mmengine.config import ConfigDict
 from mmengine.evaluator import DumpResults
 from run_utils import (add_common_arguments, build_runner, check_checkpoint,
@@ -143,6 +144,7 @@ def main():
     if args.tta:
         augment(cfg)
     check_data(cfg, ('test', ))
+    check_classes(cfg, ('test', ))
     check_model(cfg)
     runner = build_runner(cfg)
     if args.out:

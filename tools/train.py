@@ -1,6 +1,7 @@
 """Train a model of mmdet, mmseg or mmpretrain by its config."""
 import argparse
 
+from class_check import check_classes
 from mmengine.device import get_device
 from run_utils import (add_common_arguments, build_runner, check_checkpoint,
                        check_data, check_model, load_config, parse_args)
@@ -74,6 +75,7 @@ def main():
             cfg.load_from, '--resume' if args.resume else 'load_from in the '
             'config')
     check_data(cfg, ('train', 'val'))
+    check_classes(cfg, ('train', 'val'))
     check_model(cfg)
     build_runner(cfg).train()
 

@@ -18,6 +18,7 @@ from .files import CheckpointError, load_file
 
 SCHEME = 'mmkdna://'
 PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
+INDEX = osp.join(PACKAGE, '.mim', 'model-index.yml')
 _HASH = re.compile(r'_\d{8}-([0-9a-f]{8})\.pth$')
 
 
@@ -116,7 +117,7 @@ def read_models(index=None):
     Raises:
         FileNotFoundError: If the index or a metafile does not exist.
     """
-    index = index or _find_index()
+    index = index or INDEX
     models = {}
     for metafile in _read_yaml(index).get('Import') or []:
         metafile = osp.join(osp.dirname(index), metafile)
@@ -145,19 +146,6 @@ def _read_yaml(path):
     # mmengine's loader builds any object a YAML file asks for.
     with open(path, encoding='utf-8') as file:
         return yaml.safe_load(file) or {}
-
-
-def _find_index():
-    """model-index.yml in a checkout, or as mim's layout installs it."""
-    folders = (osp.dirname(PACKAGE), osp.join(PACKAGE, '.mim'))
-    for folder in folders:
-        path = osp.join(folder, 'model-index.yml')
-        if osp.isfile(path):
-            return path
-    raise FileNotFoundError(
-        f'There is no model-index.yml in {" or in ".join(folders)}, so no '
-        'weights are known by name: install mmkdna with its configs, or give '
-        'the checkpoint as a file')
 
 
 def _list(what, names):

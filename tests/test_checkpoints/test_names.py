@@ -287,7 +287,6 @@ def installed(tmp_path):
 
 
 def test_mmengine_loads_by_name(tmp_path, installed):
-    """Here with the metafiles where mim puts those of a package."""
     weights = nn.ModuleDict(dict(fc=nn.Linear(3, 5))).state_dict()
     file = release(tmp_path / 'mirror', dict(state_dict=weights))
     write_index(installed.site / 'mmkdna' / '.mim',
@@ -325,7 +324,7 @@ def test_wrong_file_never_runs(tmp_path, installed):
     wrong = mirror / 'second_20260101-00000000.pth'
     shutil.copy(file, wrong)
     write_index(
-        installed.site,
+        installed.site / 'mmkdna' / '.mim',
         f'https://example.invalid/{file.name}',
         second=f'https://example.invalid/{wrong.name}')
     out, _ = installed(TRY, MMKDNA_WEIGHTS=str(mirror)).communicate()
@@ -339,7 +338,7 @@ def test_wrong_file_never_runs(tmp_path, installed):
 def test_one_rank_downloads(tmp_path, installed, server, cache):
     file = release(tmp_path / 'server')
     write_index(
-        installed.site,
+        installed.site / 'mmkdna' / '.mim',
         f'{server.url}/{file.name}',
         second=f'{server.url}/second_20260101-0123abcd.pth')
     with http.server.HTTPServer(('127.0.0.1', 0), None) as free:

@@ -309,8 +309,10 @@ def test_from_training_to_use(tmp_path):
     ignored = shutil.ignore_patterns('__pycache__', '.mim')
     for folder in ('mmkdna', 'tools'):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
-    (tmp_path / 'model-index.yml').write_text('Import: [metafile.yml]')
-    metafile = tmp_path / 'metafile.yml'
+    mim = tmp_path / 'mmkdna' / '.mim'
+    mim.mkdir()
+    (mim / 'model-index.yml').write_text('Import: [metafile.yml]')
+    metafile = mim / 'metafile.yml'
     metafile.write_text('Models: [{Name: kdna-tiny, Config: kdna-tiny.py, In '
                         'Collection: Tiny}]')
     (tmp_path / 'kdna-tiny.py').write_text(CONFIG)

@@ -1,8 +1,13 @@
 """What the arguments of tools/train.py do, and what it refuses."""
+import re
+import sys
+from pathlib import Path
+
 import pytest
+import torch
 from mmengine.config import Config
 
-from tests.runs import CONFIGS, TOOLS, load_tool, logged, run, run_tool
+from tests.runs import CONFIGS, ROOT, TOOLS, load_tool, logged, run, run_tool
 
 pytest.importorskip('mmpretrain')
 
@@ -74,6 +79,7 @@ NO_FILE = 'there is no such file'
         (['tiny.py', '--cfg-options', 'val_cfg=None'
           ], ['tiny.py', 'has no val_cfg', 'or none', 'val_evaluator']),
         (['orphan.py'], ['orphan.py', 'cannot be read', 'none.py']),
+        (['astray.py'], ['astray.py', 'mmpretrain::a/b.py', 'has no a/b.py']),
         (['tiny.py', '--resume', 'none.pth'
           ], ['none.pth', '--resume', NO_FILE]),
         (['tiny.py', '--cfg-options', 'load_from=none.pth'
@@ -95,6 +101,7 @@ def test_refuses(classifier, refuse, monkeypatch, args, said):
     (classifier / 'picture.png').write_bytes(b'\x89PNG')
     (classifier / 'nothing.py').write_text('lr = 0.1')
     (classifier / 'orphan.py').write_text('_base_ = "none.py"')
+    (classifier / 'astray.py').write_text('_base_ = "mmpretrain::a/b.py"')
     message = refuse('train', *args)
     for part in said:
         assert part in message
@@ -172,6 +179,36 @@ def test_real_configs_name_their_data(refuse, tmp_path, monkeypatch):
         str(CONFIGS / 'mask_rcnn' /
             'mask-rcnn_r18-kdna_fpn_1x_coco-tiny80.py'))
     assert message.startswith('data/coco_tiny80')
+
+
+def test_a_host_that_is_not_installed(tmp_path):
+    """Everything there is, except for mmdet, and no site-packages."""
+    pytest.importorskip('mmdet')
+    there = tmp_path / 'there'
+    there.mkdir()
+    for entry in Path(torch.__file__).parents[1].iterdir():
+        if not re.match('mmdet|(onedl_)?mmdetection', entry.name):
+            (there / entry.name).symlink_to(entry)
+    inherits = tmp_path / 'inherits.py'
+    inherits.write_text(
+        f'_base_ = ["{CONFIGS}/_base_/mmkdna.py", "mmdet::rpn/rpn.py"]')
+    dumped = tmp_path / 'dumped.py'
+    dumped.write_text('default_scope = "mmdet"')
+    for path, part in ((inherits, 'has _base_ = \'mmdet::rpn/rpn.py\''),
+                       (dumped, 'is a config of mmdet')):
+        out = run(
+            'env',
+            f'PYTHONPATH={there}:{ROOT}',
+            sys.executable,
+            '-S',
+            TOOLS / 'train.py',
+            path,
+            cwd=tmp_path,
+            fails=True)
+        message = out.strip().splitlines()[-1]
+        assert message.startswith(str(path)) and part in message
+        assert 'pip install "mmkdna[det]"' in message
+        assert 'Traceback' not in out
 
 
 def test_a_refusal_is_short(classifier):

@@ -1,0 +1,41 @@
+"""Print a config with its bases resolved; it can be saved and used alone."""
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from run_utils import add_cfg_options, parse_args, read_config
+
+import mmkdna  # noqa: F401
+
+FORMATS = ('.py', '.json', '.yml')
+
+
+def get_parser():
+    """The arguments of print_config.py."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--save-path',
+        metavar='FILE',
+        help=f'write it to this file as well, {", ".join(FORMATS)}')
+    add_cfg_options(parser)
+    return parser
+
+
+def main():
+    """Print."""
+    args = parse_args(get_parser())
+    if args.save_path and not args.save_path.endswith(FORMATS):
+        raise SystemExit(
+            f'--save-path {args.save_path} is given, but a config is a file '
+            f'in one of the formats {", ".join(FORMATS)}')
+    cfg = read_config(args)
+    print(cfg.pretty_text)
+    if args.save_path:
+        Path(args.save_path).parent.mkdir(parents=True, exist_ok=True)
+        cfg.dump(args.save_path)
+
+
+if __name__ == '__main__':
+    main()
