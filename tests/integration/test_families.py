@@ -53,9 +53,8 @@ def smallest(folder):
     models = yaml.safe_load(
         (CONFIGS / folder / 'metafile.yml').read_text())['Models']
     models = [
-        model for model in models
-        if model['Metadata']['Children'] and model['Metadata']['Training Data']
-        in ('COCO', 'ADE20K', 'ImageNet-1k')
+        model for model in models if model['Metadata']['Children'] and
+        model['Metadata']['Training Data'] in ('COCO', 'ADE20K', 'ImageNet-1k')
     ]
     return ROOT / min(
         models, key=lambda m: m['Metadata']['Parameters'])['Config']
@@ -71,12 +70,11 @@ def test_trains(folder, tmp_path):
     (tmp_path / target).parent.mkdir(parents=True)
     (tmp_path / target).symlink_to(real_data(source))
     wrapper = cfg.train_dataloader.dataset.get('dataset')
-    (tmp_path / 'leaf.py').write_text(
-        (LEAVES[host] + COMMON).format(
-            config=config,
-            wrapped='dataset=dict(' if wrapper else '',
-            closed=')' if wrapper else '',
-            pretrained=', pretrained=None' if host == 'mmseg' else ''))
+    (tmp_path / 'leaf.py').write_text((LEAVES[host] + COMMON).format(
+        config=config,
+        wrapped='dataset=dict(' if wrapper else '',
+        closed=')' if wrapper else '',
+        pretrained=', pretrained=None' if host == 'mmseg' else ''))
     run_tool('train', 'leaf.py', '--work-dir', 'run', cwd=tmp_path)
     losses = logged(tmp_path / 'run', 'loss')
     assert len(losses) == 2
