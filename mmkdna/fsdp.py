@@ -42,23 +42,21 @@ def kernel_dna_wrap_policy(module, recurse=False, nonwrapped_numel=0):
     return bool(_children(module) - inner)
 
 
+def _convs(module):
+    return [m for m in module.modules() if isinstance(m, KernelDNAConv2d)]
+
+
 def _children(module):
     """The convolutions in a module that derive from another one."""
-    return {
-        conv
-        for conv in module.modules()
-        if isinstance(conv, KernelDNAConv2d) and conv.parent not in (None,
-                                                                     conv)
-    }
+    return {c for c in _convs(module) if c.parent not in (None, c)}
 
 
 def _may_be_unit(module):
     """Whether a module cuts no link, and is run by its forward."""
-    if isinstance(module,
-                  (nn.ModuleList, nn.ModuleDict)) or hasattr(module, 'loss'):
+    containers = (nn.ModuleList, nn.ModuleDict)
+    if isinstance(module, containers) or hasattr(module, 'loss'):
         return False
+    convs = _convs(module)
     served = Counter(conv.parent for conv in _children(module))
-    inside = set(module.modules())
-    return all(parent in inside for parent in served) and all(
-        conv.num_children == served[conv]
-        for conv in inside if isinstance(conv, KernelDNAConv2d))
+    return set(served) <= set(convs) and all(conv.num_children == served[conv]
+                                             for conv in convs)

@@ -57,7 +57,8 @@ optim_wrapper = dict(optimizer=dict(lr=0.01))
 DETECTOR = f'''
 _base_ = '{CONFIGS}/retinanet/retinanet_r18-kdna_fpn_1x_coco.py'
 model = dict(
-    backbone=dict(init_cfg=None, {NARROW}),
+    backbone=dict(
+        init_cfg=None, conv_cfg=dict(type='KernelDNA'), {NARROW}),
     neck=dict(in_channels=[16, 32, 64, 128], out_channels=64, num_outs=3),
     bbox_head=dict(
         in_channels=64, feat_channels=64,
