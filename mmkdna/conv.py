@@ -157,7 +157,15 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
         return [tensor for tensor in sources if tensor is not None]
 
     def _derive(self):
-        kernel = self.adapter.derive(self._parent[0].weight)
+        weight = self._parent[0].weight
+        if weight.dim() < 4:
+            raise RuntimeError(
+                f'the kernel of {self.parent_name!r}, from which a child '
+                f'derives its own, has the shape {tuple(weight.shape)} here, '
+                f'{self.weight_shape} is expected: FSDP has the two in '
+                'different units; auto_wrap_policy=\'kernel_dna_wrap_policy\' '
+                'keeps parents and children together')
+        kernel = self.adapter.derive(weight)
         if 'own_weight' in self._buffers:
             kernel = kernel.lerp(
                 self.own_weight.to(kernel), self.own_share.to(kernel))

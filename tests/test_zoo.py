@@ -41,6 +41,7 @@ def seen():
 def test_a_config_is_what_its_metafile_says(path, seen):
     config = Config.fromfile(path)
     assert config.custom_imports['imports'] == ['mmkdna']
+    load_tool('class_check').check_classes(config, ('train', 'val', 'test'))
     # Those of another schedule have the same model.
     key = repr(config.model), repr(config.get('data_preprocessor'))
     if key not in seen:

@@ -11,7 +11,7 @@ import os.path as osp
 import traceback
 
 import torch.distributed
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, RUNNERS, DefaultScope
@@ -308,10 +308,23 @@ def _join_on_cpu(cfg):
             f'--launcher {cfg.launcher} is given, but this machine has no '
             'GPU, where pytorch is the only launcher: start the processes by '
             'tools/dist_train.sh or tools/dist_test.sh')
-    torch.distributed.init_process_group('gloo')
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
         device_ids=None)
-    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
+    if cfg.get('runner_type') != 'FlexibleRunner':
+        cfg.model_wrapper_cfg = {
+            **wrapper,
+            **(cfg.get('model_wrapper_cfg') or {})
+        }
+        return
+    strategy = cfg.setdefault('strategy', ConfigDict(type='DDPStrategy'))
+    if strategy.type == 'FSDPStrategy':
+        wrapper = dict(device_id='cpu')
+    strategy.model_wrapper = {
+        **wrapper,
+        **(strategy.get('model_wrapper') or {})
+    }

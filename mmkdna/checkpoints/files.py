@@ -178,6 +178,11 @@ def _load_without_training_state(path, map_location):
                  '_rebuild_parameter'):
         known[f'torch._utils.{name}'] = shield(getattr(torch._utils, name))
 
+    # A tensor with attributes, as FSDP leaves them, without the attributes.
+    known['torch._tensor._rebuild_from_type_v2'] = (
+        lambda rebuild, kind, args, attributes: rebuild(*args))
+    known['torch.Tensor'] = omit
+
     class Unpickler(pickle.Unpickler):
 
         def find_class(self, module, name):

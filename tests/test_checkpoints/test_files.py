@@ -65,14 +65,16 @@ def test_plain_checkpoint(tmp_path, form):
 def test_training_state_is_left_out(tmp_path, form):
     weights = state_dict()
     weights['0.weight'] = nn.Parameter(weights['0.weight'])
+    # As FSDP does.
+    weights['1.weight']._has_been_cloned = True
     path = tmp_path / 'a.pth'
     torch.save(
         dict(state_dict=weights, message_hub=training_state()), path, **form)
     checkpoint = load_file(path)
     assert checkpoint['message_hub'] == dict(
         log_scalars={}, runtime_info=dict(iter=3))
-    assert torch.equal(checkpoint['state_dict']['0.weight'],
-                       weights['0.weight'])
+    for key in ('0.weight', '1.weight'):
+        assert torch.equal(checkpoint['state_dict'][key], weights[key])
     assert checkpoint['state_dict']._metadata == weights._metadata
     # Nothing of it keeps others from reading what is made of it.
     torch.save(checkpoint, path)

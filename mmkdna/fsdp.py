@@ -1,0 +1,62 @@
+"""Parents and children under FSDP, which shards the weights of a model."""
+from collections import Counter
+
+from mmengine.registry import FUNCTIONS
+from torch import nn
+
+from .conv import KernelDNAConv2d
+
+
+@FUNCTIONS.register_module()
+def kernel_dna_wrap_policy(module, recurse=False, nonwrapped_numel=0):
+    """Make an FSDP unit of the smallest modules that hold whole links.
+
+    FSDP gathers the weights of a unit right before that unit's forward, so a
+    parent has to be in the unit of its children. For a ResNet the units are
+    the stages that share, for an FPN it is the neck. What shares nothing
+    stays in the unit of the whole model, and so does a head, whose ``loss``
+    and ``predict`` are called past FSDP. In a config of mmengine's
+    ``FlexibleRunner``::
+
+        strategy = dict(
+            type='FSDPStrategy',
+            model_wrapper=dict(auto_wrap_policy='kernel_dna_wrap_policy'))
+
+    Args:
+        module (nn.Module): Module of a linked model.
+        recurse (bool): Whether FSDP asks if to look into the module, and not
+            if to make it a unit.
+        nonwrapped_numel (int): Parameters in no unit yet; does not matter.
+
+    Returns:
+        bool: The answer.
+    """
+    if recurse:
+        return True
+    if not _may_be_unit(module):
+        return False
+    inner = set()
+    for inside in module.modules():
+        if inside is not module and _may_be_unit(inside):
+            inner |= _children(inside)
+    return bool(_children(module) - inner)
+
+
+def _convs(module):
+    return [m for m in module.modules() if isinstance(m, KernelDNAConv2d)]
+
+
+def _children(module):
+    """The convolutions in a module that derive from another one."""
+    return {c for c in _convs(module) if c.parent not in (None, c)}
+
+
+def _may_be_unit(module):
+    """Whether a module cuts no link, and is run by its forward."""
+    containers = (nn.ModuleList, nn.ModuleDict)
+    if isinstance(module, containers) or hasattr(module, 'loss'):
+        return False
+    convs = _convs(module)
+    served = Counter(conv.parent for conv in _children(module))
+    return set(served) <= set(convs) and all(conv.num_children == served[conv]
+                                             for conv in convs)
