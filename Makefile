@@ -20,10 +20,10 @@ $(INSTALLED): setup.py $(wildcard requirements/*.txt requirements/stack/*.txt)
 	pip install -r requirements/stack/torch.txt
 	tools/install_mmcv.sh
 	pip install --no-build-isolation -r requirements/stack/openmmlab.txt
-	# Of the two cv2 that mmdet and mmseg pull in, the one without a window.
+	pip install --no-build-isolation -e '.[deploy,det,lint,pretrain,seg,tests]'
+	# Of the two cv2 that these pull in, the one without a window.
 	pip uninstall --yes opencv-python
 	pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88
-	pip install --no-build-isolation -e '.[deploy,det,lint,pretrain,seg,tests]'
 	touch $@
 
 demo: install
