@@ -18,7 +18,8 @@ from .files import CheckpointError, load_file
 
 SCHEME = 'mmkdna://'
 PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
-INDEX = osp.join(PACKAGE, '.mim', 'model-index.yml')
+# In a checkout .mim is links, and messages name what they lead to.
+INDEX = osp.realpath(osp.join(PACKAGE, '.mim', 'model-index.yml'))
 _HASH = re.compile(r'_\d{8}-([0-9a-f]{8})\.pth$')
 
 
