@@ -67,7 +67,7 @@ def draw_pictures(cfg, show_dir):
         hook.update(enable=True, interval=1, out_dir=show_dir)
     else:
         # This one leaves the folder to the visualizer.
-        hook.update(draw=True)
+        hook.update(draw=True, interval=1)
         cfg.visualizer.vis_backends = [
             dict(type='LocalVisBackend', img_save_dir=show_dir)
         ]

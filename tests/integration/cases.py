@@ -46,6 +46,10 @@ gn = dict(type='GN', num_groups=8)
 model = dict(
     backbone=dict(
         norm_cfg=gn, conv_cfg=dict(type='KernelDNA', norm_cfg=gn),
+        # Not as built: runners build at different states of the generator.
+        init_cfg=[
+            dict(type='Kaiming', layer='Conv2d'),
+            dict(type='TruncNormal', layer='Linear', std=0.1)],
         {NARROW}),
     head=dict(in_channels=128))
 {COMMON}

@@ -1,6 +1,7 @@
 """One config of each family trains by tools/train.py for two iterations.
 
-On real pictures and otherwise as it stands: its size, pipeline and optimizer.
+On real pictures and otherwise as it stands, with its size, pipeline and
+optimizer, but without a schedule, for which two iterations are too few.
 """
 import pytest
 import yaml
@@ -33,6 +34,7 @@ train_dataloader = dict(
         indices=4, ann_file='labels.txt', data_prefix='images', split=''))
 ''')
 COMMON = '''
+param_scheduler = []
 val_cfg = val_dataloader = val_evaluator = None
 test_cfg = test_dataloader = test_evaluator = None
 default_hooks = dict(logger=dict(interval=1))

@@ -8,6 +8,7 @@ import os.path as osp
 import sys
 from pathlib import Path
 
+import numpy as np
 from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
 from mmengine.utils import track_iter_progress
 
@@ -64,7 +65,8 @@ def draw(visualizer, name, item, **options):
         item (dict): Packed inputs, (3, H, W) in BGR, and data_samples.
         **options: Of the visualizer.
     """
-    image = item['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
+    # As cv2 wants it, which older visualizers draw with.
+    image = np.ascontiguousarray(item['inputs'].flip(0).permute(1, 2, 0))
     sample = item['data_samples']
     if hasattr(visualizer, 'visualize_cls'):
         visualizer.visualize_cls(
