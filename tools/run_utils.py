@@ -17,6 +17,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
 
+from mmkdna.checkpoints.files import CheckpointError, load_file
 from mmkdna.config import MissingBaseError, missing_host
 
 CONFIGS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'configs')
@@ -142,17 +143,26 @@ def load_config(args, task):
 
 
 def check_checkpoint(path, what):
-    """End the run if a checkpoint does not exist.
+    """End the run if a checkpoint does not exist, or is not safe to load.
+
+    mmengine's own loader, which reads it for the runner, would unpickle
+    whatever is in it.
 
     Args:
         path (str): A file, or an address such as ``https://...``.
         what (str): How the user has named it.
     """
-    if '://' not in path and not osp.isfile(path):
+    if '://' in path:
+        return
+    if not osp.isfile(path):
         raise SystemExit(
             f'{path} is given as {what}, but there is no such file in '
             f'{os.getcwd()}: a run leaves its checkpoints in its work_dir, as '
             'epoch_*.pth or iter_*.pth')
+    try:
+        load_file(path)
+    except CheckpointError as error:
+        raise SystemExit(f'{path} is given as {what}, but {error}') from error
 
 
 def check_data(cfg, splits):

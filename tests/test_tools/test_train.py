@@ -1,4 +1,5 @@
 """What the arguments of tools/train.py do, and what it refuses."""
+import os
 import re
 import sys
 from pathlib import Path
@@ -105,6 +106,30 @@ def test_refuses(classifier, refuse, monkeypatch, args, said):
     message = refuse('train', *args)
     for part in said:
         assert part in message
+
+
+class Payload:
+    """A pickle of it makes a folder when it is loaded."""
+
+    def __reduce__(self):
+        return os.mkdir, ('made', )
+
+
+@pytest.mark.parametrize('tool, args, what', [
+    ('train', ['--resume', 'bad.pth'], '--resume'),
+    ('train', ['--cfg-options', 'load_from=bad.pth'], 'load_from'),
+    ('test', ['bad.pth'], 'checkpoint'),
+])
+def test_refuses_a_checkpoint(classifier, refuse, tool, args, what):
+    """None that mmengine's loader would run, and no damaged one."""
+    torch.save(dict(state_dict={}, meta=Payload()), classifier / 'bad.pth')
+    message = refuse(tool, 'tiny.py', *args)
+    for part in ('bad.pth', what, 'mkdir', 'none of it has been run'):
+        assert part in message
+    torch.save(dict(state_dict={}), classifier / 'bad.pth')
+    half = (classifier / 'bad.pth').read_bytes()[:-100]
+    (classifier / 'bad.pth').write_bytes(half)
+    assert 'damaged' in refuse(tool, 'tiny.py', *args)
 
 
 @pytest.mark.parametrize(
