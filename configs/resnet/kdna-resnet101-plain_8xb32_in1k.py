@@ -1,3 +1,3 @@
 _base_ = './kdna-resnet101_8xb32_in1k.py'
-# The plain network of the same topology.
+# The plain network, which is also the host library's own.
 model = dict(backbone=dict(sharing_stages=()))

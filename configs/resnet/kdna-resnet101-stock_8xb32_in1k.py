@@ -1,3 +1,0 @@
-_base_ = './kdna-resnet101_8xb32_in1k.py'
-# The host library's own network, with the same recipe.
-model = dict(backbone=dict(type='ResNet'))
