@@ -4,7 +4,8 @@ import argparse
 from class_check import check_classes
 from mmengine.device import get_device
 from run_utils import (add_common_arguments, build_runner, check_checkpoint,
-                       check_data, check_model, load_config, parse_args)
+                       check_data, check_model, check_recomputing, load_config,
+                       parse_args)
 
 import mmkdna  # noqa: F401
 
@@ -76,7 +77,7 @@ def main():
             'config')
     check_data(cfg, ('train', 'val'))
     check_classes(cfg, ('train', 'val'))
-    check_model(cfg)
+    check_recomputing(cfg, check_model(cfg))
     build_runner(cfg).train()
 
 

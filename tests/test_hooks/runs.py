@@ -1,4 +1,6 @@
 """A tiny training with mmengine's Runner, from plain weights."""
+from uuid import uuid4
+
 import torch
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel
@@ -92,7 +94,8 @@ def runner(work_dir, weights, *hooks, iters=6, seed=0, **arguments):
         default_scope='mmengine',
         custom_hooks=list(hooks),
         randomness=dict(seed=seed),
-        experiment_name=f'run{id(object())}',
+        # Runs of one name would share their history.
+        experiment_name=uuid4().hex,
         **arguments)
 
 

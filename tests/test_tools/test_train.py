@@ -108,6 +108,35 @@ def test_refuses(classifier, refuse, monkeypatch, args, said):
         assert part in message
 
 
+WITH_CP = [
+    'tiny.py', '--launcher', 'pytorch', '--cfg-options',
+    'model.backbone.with_cp=True'
+]
+
+
+@pytest.mark.parametrize('options, said', [
+    ([], ['model_wrapper_cfg.static_graph=True']),
+    (['runner_type=FlexibleRunner'], ['strategy.model_wrapper.static_graph']),
+    (['strategy.type=FSDPStrategy'], ['strategy.activation_checkpointing']),
+])
+def test_refuses_blocks_that_are_recomputed(classifier, refuse, options, said):
+    for part in ['with_cp=True is given in tiny.py', 'distributed.md', *said]:
+        assert part in refuse('train', *WITH_CP, *options)
+
+
+@pytest.mark.parametrize('option', [
+    dict(sharing_stages=()),
+    dict(conv_cfg=dict(type='KernelDNA', share=False)),
+    dict(with_cp=False),
+])  # yapf: disable
+def test_takes_blocks_that_are_recomputed_by_themselves(classifier, option):
+    run_utils = load_tool('run_utils')
+    cfg = Config.fromfile('tiny.py')
+    cfg.launcher = 'pytorch'
+    cfg.model.backbone.update({'with_cp': True, **option})
+    run_utils.check_recomputing(cfg, run_utils.check_model(cfg))
+
+
 class Payload:
     """A pickle of it makes a folder when it is loaded."""
 
