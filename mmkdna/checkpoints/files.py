@@ -172,6 +172,8 @@ def _load_without_training_state(path, map_location):
     known[_HISTORY] = Omitted
     known['collections.OrderedDict'] = OrderedDict
     known['torch.Size'] = torch.Size
+    # The milestones of a MultiStepLR.
+    known['collections.Counter'] = lambda *args: dict(*args)
     # torch 2.1 refuses sets, which are as plain as lists.
     known['__builtin__.set'] = known['builtins.set'] = set
     for name in ('_rebuild_tensor', '_rebuild_tensor_v2',

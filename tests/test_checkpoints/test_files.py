@@ -4,6 +4,7 @@ import os
 import pickle
 import tarfile
 import zipfile
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -68,9 +69,15 @@ def test_training_state_is_left_out(tmp_path, form):
     # As FSDP does.
     weights['1.weight']._has_been_cloned = True
     path = tmp_path / 'a.pth'
+    # As a MultiStepLR does.
+    schedulers = [dict(milestones=Counter([3]), last_step=1)]
     torch.save(
-        dict(state_dict=weights, message_hub=training_state()), path, **form)
+        dict(
+            state_dict=weights,
+            message_hub=training_state(),
+            param_schedulers=schedulers), path, **form)
     checkpoint = load_file(path)
+    assert checkpoint['param_schedulers'] == schedulers
     assert checkpoint['message_hub'] == dict(
         log_scalars={}, runtime_info=dict(iter=3))
     for key in ('0.weight', '1.weight'):
