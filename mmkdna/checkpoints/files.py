@@ -19,7 +19,8 @@ _OLD_FORMAT = torch.serialization.MAGIC_NUMBER.to_bytes(10, 'little')
 _HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
 _OMITTED = [
     '__builtin__.getattr', 'builtins.getattr', '_codecs.encode', 'numpy.dtype',
-    'numpy.ndarray'
+    'numpy.ndarray',
+    'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
 ] + [
     f'numpy.{core}.multiarray.{name}' for core in ('core', '_core')
     for name in ('_reconstruct', 'scalar')

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MMLogger
+from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
 from mmkdna.checkpoints.files import CheckpointError, load_file
@@ -86,6 +87,35 @@ def test_training_state_is_left_out(tmp_path, form):
     # Nothing of it keeps others from reading what is made of it.
     torch.save(checkpoint, path)
     torch.load(path, weights_only=True)
+
+
+def test_every_scheduler_and_optimizer_is_read(tmp_path):
+    path = tmp_path / 'a.pth'
+    weights = [nn.Parameter(torch.ones(3))]
+    schedulers = dict(
+        ConstantLR={},
+        CosineAnnealingLR=dict(T_max=5),
+        CosineRestartLR=dict(periods=[2], restart_weights=[1], eta_min=0.),
+        ExponentialLR=dict(gamma=0.1),
+        LinearLR={},
+        MultiStepLR=dict(milestones=[3]),
+        OneCycleLR=dict(eta_max=0.1, total_steps=10),
+        PolyLR=dict(eta_min=0.),
+        ReduceOnPlateauLR=dict(monitor='loss'),
+        StepLR=dict(step_size=2))
+    for name, options in schedulers.items():
+        for kind in (torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad):
+            optimizer = kind(weights, lr=0.1)
+            weights[0].grad = torch.ones(3)
+            optimizer.step()
+            scheduler = PARAM_SCHEDULERS.get(name)(optimizer, **options)
+            torch.save(
+                dict(
+                    state_dict=state_dict(),
+                    message_hub=training_state(),
+                    optimizer=optimizer.state_dict(),
+                    param_schedulers=[scheduler.state_dict()]), path)
+            assert load_file(path)['optimizer']['param_groups'], name
 
 
 def test_numpy_values_are_left_out_aloud(tmp_path):
