@@ -85,34 +85,34 @@ def parse_args(parser):
     return args
 
 
-def read_config(args):
+def read_config(config, cfg_options=None):
     """Read the config, with its bases, and apply --cfg-options.
 
     Args:
-        args (argparse.Namespace): The command line.
+        config (str): The file.
+        cfg_options (dict, optional): From the command line. Defaults to None.
 
     Returns:
         Config: The config.
     """
-    if not osp.isfile(args.config):
+    if not osp.isfile(config):
         raise SystemExit(
-            f'{args.config} is given as config, but there is no such file in '
+            f'{config} is given as config, but there is no such file in '
             f'{os.getcwd()}: the configs are in {CONFIGS}')
     try:
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
+        cfg = Config.fromfile(config)
+        cfg.merge_from_dict(cfg_options or {})
     except MissingBaseError as error:
         raise SystemExit(str(error)) from error
     except Exception as error:
-        given = f' with --cfg-options {args.cfg_options}' * bool(
-            args.cfg_options)
+        given = f' with --cfg-options {cfg_options}' * bool(cfg_options)
         raise SystemExit(
-            f'{args.config} is given as config, but{given} it cannot be read '
+            f'{config} is given as config, but{given} it cannot be read '
             f'({describe(error)}): correct it, or take one of those in '
             f'{CONFIGS}') from error
     absent = missing_host(cfg.get('default_scope'))
     if absent:
-        raise SystemExit(f'{args.config} is a config of {absent}')
+        raise SystemExit(f'{config} is a config of {absent}')
     return cfg
 
 
@@ -126,7 +126,7 @@ def load_config(args, task):
     Returns:
         Config: The config, with work_dir and launcher set.
     """
-    cfg = read_config(args)
+    cfg = read_config(args.config, args.cfg_options)
     for split, parts in PARTS.items():
         needs = ('model', *parts) if split == task else parts
         missing = [key for key in needs if cfg.get(key) is None]

@@ -86,7 +86,7 @@ def main():
             '--not-show is given without --output-dir, but the pictures have '
             'to go somewhere: add --output-dir FOLDER, or leave --not-show '
             'away')
-    cfg = read_config(args)
+    cfg = read_config(args.config, args.cfg_options)
     for key in (f'{args.split}_dataloader', 'visualizer'):
         if not cfg.get(key):
             raise SystemExit(f'{args.config} has no {key}, which --split '

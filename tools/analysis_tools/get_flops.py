@@ -10,8 +10,11 @@ Nothing is computed, and no data and no weights are needed.
 import argparse
 import json
 import os.path as osp
+import sys
+from pathlib import Path
 
-from mmengine.config import Config, DictAction
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from run_utils import add_cfg_options, parse_args, read_config
 
 from mmkdna.analysis import image_shape, model_cost
 from mmkdna.analysis.tables import billions, markdown_table, millions
@@ -21,8 +24,8 @@ HEAD = ('config', 'image', 'parameters', 'plain', 'saved', 'FLOPs', 'plain',
         'children')
 
 
-def parse_args():
-    """Read the command line."""
+def get_parser():
+    """The arguments of get_flops.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('configs', nargs='+', metavar='CONFIG')
     parser.add_argument(
@@ -33,25 +36,19 @@ def parse_args():
         help='size of the image in pixels; default: what the config tests '
         'with')
     parser.add_argument('--json', help='file to write the exact figures to')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    args = parser.parse_args()
-    if args.shape and min(args.shape) < 1:
-        parser.error(f'--shape {args.shape} is given, two positive numbers '
-                     'of pixels are expected')
-    for config in args.configs:
-        if not osp.isfile(config):
-            parser.error(f'{config} is given as config, but there is no such '
-                         'file: the configs are in the folder configs')
-    return args
+    add_cfg_options(parser)
+    return parser
 
 
 def main():
     """Count and print."""
-    args = parse_args()
+    args = parse_args(get_parser())
+    if args.shape and min(args.shape) < 1:
+        raise SystemExit(f'--shape {args.shape} is given, two positive '
+                         'numbers of pixels are expected')
     costs = {}
     for path in args.configs:
-        cfg = Config.fromfile(path)
-        cfg.merge_from_dict(args.cfg_options or {})
+        cfg = read_config(path, args.cfg_options)
         costs[path] = model_cost(
             init_model(cfg), args.shape or image_shape(cfg))
     rows = []

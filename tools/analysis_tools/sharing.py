@@ -3,37 +3,36 @@
 Usage: python tools/analysis_tools/sharing.py CONFIG [--out GRAPH.svg]
 """
 import argparse
-import os.path as osp
+import sys
+from pathlib import Path
 
-from mmengine.config import Config, DictAction
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from run_utils import add_cfg_options, parse_args, read_config
 
 from mmkdna import sharing_table
 from mmkdna.analysis import draw_sharing
 from mmkdna.apis import init_model
 
+FORMATS = ('.svg', '.png', '.pdf')
 
-def parse_args():
-    """Read the command line."""
+
+def get_parser():
+    """The arguments of sharing.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config')
+    parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--out', help='picture to write, as .svg, .png or .pdf')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    args = parser.parse_args()
-    if not osp.isfile(args.config):
-        parser.error(f'{args.config} is given as config, but there is no such '
-                     'file: the configs are in the folder configs')
-    if args.out and not args.out.endswith(('.svg', '.png', '.pdf')):
-        parser.error(f'--out {args.out} is given, a name that ends with .svg, '
-                     '.png or .pdf is expected')
-    return args
+        '--out', help=f'picture to write, {", ".join(FORMATS)}')
+    add_cfg_options(parser)
+    return parser
 
 
 def main():
     """Print and draw."""
-    args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    args = parse_args(get_parser())
+    if args.out and not args.out.endswith(FORMATS):
+        raise SystemExit(f'--out {args.out} is given, a name that ends with '
+                         f'one of {", ".join(FORMATS)} is expected')
+    cfg = read_config(args.config, args.cfg_options)
     model = init_model(cfg)
     print(sharing_table(model))
     if args.out:

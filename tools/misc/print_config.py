@@ -30,7 +30,7 @@ def main():
         raise SystemExit(
             f'--save-path {args.save_path} is given, but a config is a file '
             f'in one of the formats {", ".join(FORMATS)}')
-    cfg = read_config(args)
+    cfg = read_config(args.config, args.cfg_options)
     print(cfg.pretty_text)
     if args.save_path:
         Path(args.save_path).parent.mkdir(parents=True, exist_ok=True)
