@@ -52,11 +52,22 @@ def model_cost(model, shape):
 
     Returns:
         Cost: The figures.
+
+    Raises:
+        NotImplementedError: If the model has an operation that the meta
+            device has not, as deformable convolutions, or looks at values.
     """
     table = sharing_table(model)
     parameters = sum(p.numel() for p in model.parameters())
     model = deepcopy(model).eval().to('meta')
-    flops, of_gates = _count(model, shape)
+    try:
+        flops, of_gates = _count(model, shape)
+    except RuntimeError as error:
+        raise NotImplementedError(
+            f'The FLOPs of this {type(model).__name__} cannot be counted, '
+            'since something in it does not run on the meta device: '
+            f'{str(error).splitlines()[0]}. mmengine.analysis.'
+            'get_model_complexity_info counts on real images') from error
     return Cost(parameters, flops, table.children,
                 parameters + table.saved_parameters, flops - of_gates,
                 tuple(shape))

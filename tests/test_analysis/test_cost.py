@@ -100,6 +100,19 @@ def test_the_model_stays_as_it_is():
                    for m in model.modules())
 
 
+def test_what_looks_at_values_is_not_counted():
+
+    class Model(nn.Module):
+
+        def forward(self, x, data_samples, mode):
+            return x * float(x.mean())
+
+    with pytest.raises(NotImplementedError) as error:
+        model_cost(Model(), SIZE)
+    for part in ('this Model', 'meta device', 'get_model_complexity_info'):
+        assert part in str(error.value)
+
+
 @pytest.mark.parametrize('name, shape', [
     ('resnet/kdna-resnet18_8xb32_in1k.py', (224, 224)),
     ('pspnet/pspnet_r18-kdna-d8_4xb2-80k_cityscapes-512x1024.py', (512, 1024)),

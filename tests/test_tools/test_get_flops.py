@@ -59,6 +59,17 @@ def test_draws(tmp_path):
     assert 'ImageClassifier: 6 of ' in (tmp_path / 'graph.svg').read_text()
 
 
+def test_deformable_convolutions_are_not_counted(tmp_path, monkeypatch,
+                                                 refuse):
+    pytest.importorskip('mmdet')
+    monkeypatch.chdir(tmp_path)
+    (tmp_path /
+     'vfnet.py').write_text("_base_ = 'mmdet::vfnet/vfnet_r50_fpn_1x_coco.py'")
+    message = refuse('analysis_tools/get_flops', 'vfnet.py')
+    for part in ('vfnet.py', 'this VFNet', 'get_model_complexity_info'):
+        assert part in message
+
+
 @pytest.mark.parametrize('tool, args, said', [
     ('get_flops', ['none.py'], ['none.py', 'no such file', 'configs']),
     ('get_flops', [RESNET18, '--shape', '0', '5'], ['[0, 5]', 'positive']),

@@ -49,8 +49,11 @@ def main():
     costs = {}
     for path in args.configs:
         cfg = read_config(path, args.cfg_options)
-        costs[path] = model_cost(
-            init_model(cfg), args.shape or image_shape(cfg))
+        try:
+            costs[path] = model_cost(
+                init_model(cfg), args.shape or image_shape(cfg))
+        except NotImplementedError as error:
+            raise SystemExit(f'{path}: {error}') from error
     rows = []
     for path, cost in costs.items():
         saved = 1 - cost.parameters / cost.plain_parameters
