@@ -1,6 +1,5 @@
 """Every config of the repository, its metafile, and the tables."""
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 import torch
@@ -138,6 +137,6 @@ def test_a_table_is_what_the_metafiles_say(path):
 
 
 def test_all_configs_are_in_the_table():
-    text = Path(ROOT / 'docs' / 'zoo.md').read_text()
+    text = (ROOT / 'docs' / 'zoo.md').read_text()
     assert [path.stem for path in CONFIGS
             if f'[{path.stem}]' not in text] == []

@@ -32,6 +32,7 @@ from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config, DictAction
 
 from mmkdna import switch_to_deploy
+from mmkdna.analysis.tables import markdown_table
 from mmkdna.apis import init_model
 from mmkdna.backbones import BACKBONES
 from mmkdna.deploy import CONV_TYPES
@@ -224,17 +225,14 @@ def markdown(rows):
     Returns:
         str: The table.
     """
-    lines = [
-        '| config | mode | batch | form | images/s | ratio | least | greatest '
-        '|', '|---|---|---|---|---|---|---|---|'
-    ]
-    for row in rows:
-        ratio = row['ratio']
-        lines.append(f'| {row["config"]} | {row["mode"]} | {row["batch"]} | '
-                     f'{row["form"]} | {row["images_per_second"]:.1f} | '
-                     f'{ratio["median"]:.3f} | {ratio["min"]:.3f} | '
-                     f'{ratio["max"]:.3f} |')
-    return '\n'.join(lines)
+    head = ('config', 'mode', 'batch', 'form', 'images/s', 'ratio', 'least',
+            'greatest')
+    return markdown_table(head,
+                          [(row['config'], row['mode'], row['batch'],
+                            row['form'], f'{row["images_per_second"]:.1f}',
+                            *(f'{row["ratio"][name]:.3f}'
+                              for name in ('median', 'min', 'max')))
+                           for row in rows])
 
 
 def main():
