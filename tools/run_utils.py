@@ -4,10 +4,12 @@ Whatever a user may have got wrong ends the run here, with one paragraph on
 what was given, what was expected and what to do, before anything is built or
 written.
 """
+import atexit
 import copy
 import inspect
 import os
 import os.path as osp
+import time
 import traceback
 
 import torch.distributed
@@ -348,6 +350,18 @@ def build_runner(cfg):
     return Runner.from_cfg(cfg)
 
 
+def start_gloo():
+    """Join the processes that torchrun started, on the CPU.
+
+    gloo's threads drop their last tensors when they get Python's lock, and one
+    that still waits for it when Python ends aborts the process. Hence the
+    pause at the end; to destroy the process group does not wait for them while
+    anything else, such as FSDP, holds the group (torch 2.11).
+    """
+    torch.distributed.init_process_group('gloo')
+    atexit.register(time.sleep, 1)
+
+
 def _join_on_cpu(cfg):
     """Do what mmengine's launchers do, who all select a GPU first."""
     if cfg.launcher != 'pytorch':
@@ -356,7 +370,7 @@ def _join_on_cpu(cfg):
             'GPU, where pytorch is the only launcher: start the processes by '
             'tools/dist_train.sh or tools/dist_test.sh')
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
+        start_gloo()
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,

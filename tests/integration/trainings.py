@@ -9,7 +9,6 @@ import sys
 
 from mmengine.dist import all_gather_object
 from mmengine.logging import MessageHub
-from torch import distributed
 
 from tests.runs import load_tool
 
@@ -36,12 +35,6 @@ def main(out, *configs):
     if os.environ.get('RANK', '0') == '0':
         with open(out, 'w') as file:
             json.dump(losses, file)
-    if distributed.is_initialized():
-        distributed.barrier()
-        # The threads of gloo and FSDP now and then abort a process that ends
-        # its own way ("terminate called without an active exception").
-        sys.stdout.flush()
-        os._exit(0)
 
 
 if __name__ == '__main__':
