@@ -1,8 +1,8 @@
 """Whether the model and the data of a config have as many classes."""
 import os
 
+from data_check import leaf_datasets
 from mmengine.registry import DATASETS, DefaultScope
-from run_utils import leaf_datasets
 
 # What of a model has a score for each class of the dataset.
 HEADS = dict(

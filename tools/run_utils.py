@@ -5,8 +5,6 @@ what was given, what was expected and what to do, before anything is built or
 written.
 """
 import atexit
-import copy
-import inspect
 import os
 import os.path as osp
 import time
@@ -15,11 +13,9 @@ import traceback
 import torch.distributed
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
-from mmengine.logging import MMLogger
-from mmengine.registry import DATASETS, MODELS, RUNNERS, DefaultScope
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmkdna import sharing_table
 from mmkdna.checkpoints.files import CheckpointError, load_file
 from mmkdna.config import MissingBaseError, missing_host
 
@@ -166,145 +162,6 @@ def check_checkpoint(path, what):
         load_file(path)
     except CheckpointError as error:
         raise SystemExit(f'{path} is given as {what}, but {error}') from error
-
-
-def check_data(cfg, splits):
-    """End the run if the config names data that does not exist.
-
-    Args:
-        cfg (Config): The config.
-        splits (Sequence[str]): Those that are used of 'train', 'val' and
-            'test'.
-    """
-    for split in splits:
-        for dataset in leaf_datasets(cfg.get(f'{split}_dataloader')):
-            if _comes_by_itself(dataset, cfg.get('default_scope')):
-                continue
-            for key, path in _paths(dataset):
-                _check_path(path, f'{split}_dataloader, {key}', split, cfg)
-        evaluators = cfg.get(f'{split}_evaluator') or []
-        if isinstance(evaluators, dict):
-            evaluators = [evaluators]
-        for evaluator in evaluators:
-            if isinstance(evaluator.get('ann_file'), str):
-                _check_path(evaluator['ann_file'],
-                            f'{split}_evaluator, ann_file', split, cfg)
-
-
-def leaf_datasets(dataloader):
-    """The datasets of a dataloader, out of their wrappers.
-
-    Args:
-        dataloader (dict | None): Config of a dataloader or of a dataset.
-
-    Yields:
-        dict: Config of a dataset that wraps no other one.
-    """
-    inner = dataloader or {}
-    inner = inner.get('dataset') or inner.get('datasets') or []
-    for dataset in inner if isinstance(inner, list) else [inner]:
-        if dataset.get('dataset') or dataset.get('datasets'):
-            yield from leaf_datasets(dataset)
-        else:
-            yield dataset
-
-
-def _comes_by_itself(dataset, scope):
-    """Whether a dataset is downloaded when missing, or read from a server."""
-    backend = dataset.get('backend_args') or {}
-    if backend.get('backend', 'local') != 'local':
-        return True
-    cls = dataset.get('type')
-    if isinstance(cls, str):
-        with DATASETS.switch_scope_and_registry(scope) as registry:
-            cls = registry.get(cls)
-    parameters = inspect.signature(cls).parameters if cls else {}
-    return 'download' in parameters and dataset.get('download', True)
-
-
-def _paths(dataset):
-    """The paths a dataset names, joined as mmengine's BaseDataset does."""
-    root = dataset.get('data_root') or ''
-    if root:
-        yield 'data_root', root
-    prefix = dataset.get('data_prefix') or {}
-    if not isinstance(prefix, dict):
-        prefix = {'data_prefix': prefix}
-    for key, path in {**prefix, 'ann_file': dataset.get('ann_file')}.items():
-        if isinstance(path, str) and path:
-            yield key, osp.join(root, path)
-
-
-def _check_path(path, where, split, cfg):
-    if '://' in path or osp.exists(osp.expanduser(path)):
-        return
-    raise SystemExit(
-        f'{path} is expected to hold data ({where} in {cfg.filename}), but '
-        f'there is no such file or folder in {os.getcwd()}: put the dataset '
-        'there, or name the folder it is in with --cfg-options '
-        f'{split}_dataloader.dataset.data_root=FOLDER (and the ann_file of '
-        f'{split}_evaluator, if it has one); configs on real pictures read '
-        'the environment variable MMKDNA_DATA, and the data of the shapes '
-        'configs is made by tools/dataset_converters/make_shapes.py')
-
-
-def check_model(cfg):
-    """End the run if the model cannot be built.
-
-    The runner writes its work_dir before it builds the model, so that one is
-    built here to be thrown away.
-
-    Args:
-        cfg (Config): The config.
-
-    Returns:
-        nn.Module: The model.
-    """
-    model = copy.deepcopy(cfg.model)
-    if cfg.get('data_preprocessor'):
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    # Nothing is said twice: what the build logs is said in the runner's log.
-    MMLogger.get_instance('check_model', log_level='ERROR')
-    try:
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-            model = MODELS.build(model)
-    except Exception as error:
-        raise SystemExit(
-            f'The model of {cfg.filename} cannot be built: {describe(error)}'
-        ) from error
-    return model
-
-
-def check_recomputing(cfg, model):
-    """End the run if DDP or FSDP would end it at its first step.
-
-    Blocks that share a kernel are recomputed one by one, so its gradient comes
-    in parts, of which DDP takes the first for all, unless told.
-
-    Args:
-        cfg (Config): The config, with its launcher.
-        model (nn.Module): The model it builds.
-    """
-    recomputed = any(getattr(m, 'with_cp', False) for m in model.modules())
-    shared = any(
-        row.parent not in (None, row.name) for row in sharing_table(model))
-    if cfg.launcher == 'none' or not recomputed or not shared:
-        return
-    given = f'with_cp=True is given in {cfg.filename}'
-    strategy = cfg.get('strategy') or {}
-    if strategy.get('type') == 'FSDPStrategy':
-        raise SystemExit(
-            f'{given}, which FSDP cannot run: leave it away, and set '
-            'strategy.activation_checkpointing as in docs/distributed.md')
-    flexible = cfg.get('runner_type') == 'FlexibleRunner'
-    key = 'strategy.model_wrapper' if flexible else 'model_wrapper_cfg'
-    wrapper = (strategy.get('model_wrapper')
-               if flexible else cfg.get('model_wrapper_cfg')) or {}
-    if not wrapper.get('static_graph'):
-        raise SystemExit(
-            f'{given}, where blocks share kernels, with --launcher '
-            f'{cfg.launcher}: DDP needs {key}.static_graph=True then; '
-            'docs/distributed.md has the lines for the config')
 
 
 def describe(error):

@@ -3,11 +3,12 @@ import argparse
 import os.path as osp
 
 from class_check import check_classes
+from data_check import check_data, leaf_datasets
 from mmengine.config import ConfigDict
 from mmengine.evaluator import DumpResults
+from model_check import check_model
 from run_utils import (add_common_arguments, build_runner, check_checkpoint,
-                       check_data, check_model, leaf_datasets, load_config,
-                       parse_args)
+                       load_config, parse_args)
 
 import mmkdna  # noqa: F401
 

@@ -2,10 +2,11 @@
 import argparse
 
 from class_check import check_classes
+from data_check import check_data
 from mmengine.device import get_device
+from model_check import check_model, check_recomputing
 from run_utils import (add_common_arguments, build_runner, check_checkpoint,
-                       check_data, check_model, check_recomputing, load_config,
-                       parse_args)
+                       load_config, parse_args)
 
 import mmkdna  # noqa: F401
 

@@ -130,11 +130,11 @@ def test_refuses_blocks_that_are_recomputed(classifier, refuse, options, said):
     dict(with_cp=False),
 ])  # yapf: disable
 def test_takes_blocks_that_are_recomputed_by_themselves(classifier, option):
-    run_utils = load_tool('run_utils')
+    check = load_tool('model_check')
     cfg = Config.fromfile('tiny.py')
     cfg.launcher = 'pytorch'
     cfg.model.backbone.update({'with_cp': True, **option})
-    run_utils.check_recomputing(cfg, run_utils.check_model(cfg))
+    check.check_recomputing(cfg, check.check_model(cfg))
 
 
 class Payload:
@@ -217,7 +217,7 @@ def test_data_that_comes_by_itself_may_be_missing(classifier):
     cfg = Config.fromfile('tiny.py')
     cfg.train_dataloader.dataset = dict(
         type='CIFAR10', data_root='none', pipeline=[])
-    check_data = load_tool('run_utils').check_data
+    check_data = load_tool('data_check').check_data
     check_data(cfg, ['train'])
     cfg.train_dataloader.dataset.download = False
     with pytest.raises(SystemExit, match='none is expected'):

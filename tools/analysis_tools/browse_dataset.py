@@ -13,8 +13,8 @@ from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
 from mmengine.utils import track_iter_progress
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from run_utils import (add_cfg_options, check_data, leaf_datasets, parse_args,
-                       read_config)
+from data_check import check_data, leaf_datasets
+from run_utils import add_cfg_options, parse_args, read_config
 
 import mmkdna  # noqa: F401
 
