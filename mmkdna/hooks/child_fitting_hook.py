@@ -4,6 +4,7 @@ from itertools import islice
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..checkpoints.fitting import fit_children
 from .own_kernels import drop_own_kernels, forget_dropped, own_kernel_children
@@ -39,6 +40,7 @@ class ChildFittingHook(Hook):
 
         Raises:
             ValueError: If no child keeps its own kernel.
+            RuntimeError: If FSDP has sharded the model.
         """
         if runner.iter > 0:
             forget_dropped(runner)
@@ -49,6 +51,14 @@ class ChildFittingHook(Hook):
                 'expected conv_cfg=dict(type=\'KernelDNA\', '
                 'keep_own_kernel=True) on a backbone that shares; set it, or '
                 'remove the hook')
+        if any(
+                isinstance(module, FullyShardedDataParallel)
+                for module in runner.model.modules()):
+            raise RuntimeError(
+                'ChildFittingHook is given, but FSDP has sharded the weights '
+                'that it would fit: fit them before, by '
+                'tools/model_converters/plain_to_mmkdna.py with --fit, and '
+                'take what it writes as load_from, or use KernelSharingHook')
         model = runner.model.module if is_model_wrapper(
             runner.model) else runner.model
         batches = [

@@ -13,8 +13,11 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
-from mmengine.registry import FUNCTIONS, OPTIM_WRAPPERS
+from mmengine.registry import FUNCTIONS
+from mmengine.registry import MODELS as REGISTRY
+from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
 from mmengine.runner.amp import autocast
 
 from tests.runs import CONFIGS
@@ -53,6 +56,7 @@ model = dict(
         {NARROW}),
     head=dict(in_channels=128))
 {COMMON}
+weights = 'classifier.pth'
 train_dataloader = dict(_delete_=True, **loader, dataset=dict(
     type='CustomDataset', data_prefix='data', with_label=True,
     pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
@@ -68,6 +72,7 @@ model = dict(
         in_channels=64, feat_channels=64,
         anchor_generator=dict(strides=[8, 16, 32])))
 {COMMON}
+weights = 'detector.pth'
 train_dataloader = dict(**loader, dataset=dict(
     data_root='data', ann_file='boxes.json', data_prefix=dict(img=''),
     pipeline=[
@@ -84,6 +89,14 @@ model = dict(backbone=dict(with_cp=True))
 BF16 = '''
 optim_wrapper = dict(type='CPUAmpOptimWrapper')
 '''
+# From a plain network's kernels to shared ones.
+SHARING = '''
+model = dict(backbone=dict(
+    conv_cfg=dict(keep_own_kernel=True),
+    init_cfg=[dict(type='Pretrained', checkpoint={{_base_.weights}})]))
+custom_hooks = [dict(%s)]
+'''
+GRADUALLY = SHARING % f'type="KernelSharingHook", end={STEPS - 1}'
 # Of two processes.
 HALF = f'''
 train_dataloader = dict(batch_size={BATCH // 2})
@@ -105,7 +118,7 @@ strategy.update(
         optim_state_dict_config=dict(type='FullOptimStateDictConfig')))
 '''
 POLICY = 'kernel_dna_wrap_policy'
-ONE_PROCESS = dict(plain='', with_cp=WITH_CP, bf16=BF16)
+ONE_PROCESS = dict(plain='', with_cp=WITH_CP, bf16=BF16, gradually=GRADUALLY)
 TWO_PROCESSES = dict(
     ddp=HALF + SAVED,
     # BATCH images, half of them at a time.
@@ -118,12 +131,14 @@ optim_wrapper = dict(accumulative_counts=2)
 model_wrapper_cfg = dict(static_graph=True)
 ''',
     ddp_bf16=HALF + BF16,
+    ddp_gradually=HALF + GRADUALLY,
     flexible_ddp=STRATEGY % 'DDPStrategy')
 FSDP_CASES = dict(
     fsdp=FSDP % POLICY + SAVED,
     fsdp_checkpointing=FSDP % POLICY + f'''
 strategy.update(activation_checkpointing=dict(check_fn='{POLICY}'))
-''')
+''',
+    fsdp_gradually=FSDP % POLICY + GRADUALLY)
 # Of two GPUs.
 SYNC_BN = '''
 model = dict(backbone=dict(
@@ -133,7 +148,9 @@ model = dict(backbone=dict(
 optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')
 '''
 SYNC_BN_AMP = dict(sync_one=SYNC_BN, sync_two=SYNC_BN + HALF)
+# What FSDP cannot do.
 SPLIT = FSDP % 'wrap_blocks'
+FITTED = FSDP % POLICY + SHARING % 'type="ChildFittingHook"'
 
 
 def write(folder, cases):
@@ -154,6 +171,17 @@ def write(folder, cases):
             files.append(f'{model}_{case}.py')
             (folder / files[-1]).write_text(f"_base_ = '{model}.py'\n{text}")
     return files
+
+
+def make_weights(folder):
+    """The weights of each model's plain backbone."""
+    for model in MODELS:
+        cfg = Config.fromfile(folder / f'{model}.py')
+        cfg.model.backbone.sharing_stages = ()
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            backbone = REGISTRY.build(cfg.model.backbone)
+        backbone.init_weights()
+        torch.save(backbone.state_dict(), folder / cfg.weights)
 
 
 def make_data(folder):

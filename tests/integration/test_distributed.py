@@ -53,6 +53,8 @@ def test_gradients_equal_those_of_one_process(of_two_processes, task):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('trainings')
     cases.make_data(folder / 'data')
+    cases.write(folder, {})
+    cases.make_weights(folder)
     return folder
 
 
@@ -90,8 +92,10 @@ on_a_cpu = pytest.mark.skipif(
 
 @pytest.mark.parametrize('model', cases.MODELS)
 @pytest.mark.parametrize(
-    'case', ['ddp', 'accumulation', 'ddp_with_cp', 'flexible_ddp'] +
-    [pytest.param(case, marks=on_a_cpu) for case in cases.FSDP_CASES])
+    'case', ['ddp', 'accumulation', 'ddp_with_cp', 'flexible_ddp'] + [
+        pytest.param(case, marks=on_a_cpu)
+        for case in ('fsdp', 'fsdp_checkpointing')
+    ])
 def test_losses_equal_those_of_one_process(of_one, of_two, model, case):
     expected = steps(of_one[f'{model}_plain'])
     found = of_two[f'{model}_{case}']
@@ -99,6 +103,17 @@ def test_losses_equal_those_of_one_process(of_one, of_two, model, case):
     assert len(found) == 2 and (found[0] != found[1]).all()
     assert abs(np.diff(expected)).min() > 1e-2
     assert steps(found) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize('model', cases.MODELS)
+@pytest.mark.parametrize(
+    'case', ['ddp_gradually',
+             pytest.param('fsdp_gradually', marks=on_a_cpu)])
+def test_children_move_as_in_one_process(of_one, of_two, model, case):
+    expected = steps(of_one[f'{model}_gradually'])
+    assert steps(of_two[f'{model}_{case}']) == pytest.approx(
+        expected, rel=1e-4)
+    assert (expected != steps(of_one[f'{model}_plain'])).all()
 
 
 @pytest.mark.parametrize('model', cases.MODELS)
@@ -129,18 +144,23 @@ def test_a_checkpoint_of_fsdp_is_that_of_ddp(of_two, folder):
 
 @on_a_cpu
 @pytest.mark.slow
-def test_fsdp_says_when_a_parent_is_in_another_unit(folder):
-    cases.write(folder, dict(split=cases.SPLIT))
-    said = run(
+@pytest.mark.parametrize('case, said', [
+    (cases.SPLIT, ['RuntimeError: the kernel of \'layer3.', cases.POLICY]),
+    (cases.FITTED,
+     ['RuntimeError: ChildFittingHook', 'FSDP', 'plain_to_mmkdna.py']),
+])
+def test_fsdp_says_what_it_cannot(folder, case, said):
+    cases.write(folder, dict(refused=case))
+    output = run(
         *TWO,
         TOOLS / 'train.py',
-        'classifier_split.py',
+        'classifier_refused.py',
         '--launcher',
         'pytorch',
         cwd=folder,
         fails=True)
-    assert 'RuntimeError: the kernel of \'layer3.' in said
-    assert cases.POLICY in said
+    for part in said:
+        assert part in output
 
 
 def test_two_machines(folder, of_two):
