@@ -1,0 +1,94 @@
+"""A child's pretrained kernel turned into an adapter to its parent's."""
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+# A gate with fc2 at zero is 0.5.
+NEUTRAL = 2
+# Of the norms of filters and those of kernel positions.
+ROUNDS = 10
+
+
+class Fit(NamedTuple):
+    """How well a child's kernel comes back from its parent's.
+
+    Attributes:
+        child (str): Name of the child.
+        parent (str): Name of its parent.
+        error (float): Norm of the difference between the derived kernel and
+            the pretrained one, over that of the pretrained one.
+        cosine (float): Mean over filters of the cosine between the two.
+    """
+    child: str
+    parent: str
+    error: float
+    cosine: float
+
+
+def fit_adapter(weights, conv, child, parent):
+    """Replace a child's kernel by an adapter to its parent's.
+
+    Args:
+        weights (dict[str, Tensor]): Plain weights by key; changed in place.
+        conv (KernelDNAConv2d): The child.
+        child (str): Its name.
+        parent (str): Its parent's; with ``share=False`` its own.
+
+    Returns:
+        Fit: How well the child's kernel comes back.
+    """
+    adapter, key = conv.adapter, f'{child}.weight'
+    kernel = source = weights[key].double()
+    filters = spatial = torch.ones_like(kernel[:1, :1, :1, :1])
+    if child != parent:
+        del weights[key]
+        source = weights[f'{parent}.weight'].double()
+        # In turns; the filters last, so that their norms are kept exactly.
+        for _ in range(ROUNDS):
+            if adapter.spatial is not None:
+                spatial = _norm_ratio(kernel, source * filters, (0, 1))
+            if adapter.filter is not None:
+                filters = _norm_ratio(kernel, source * spatial, (1, 2, 3))
+    derived = source * spatial * filters
+
+    gain = 1 if adapter.gate is None else NEUTRAL
+    if 'own_weight' in conv._buffers:
+        weights[f'{child}.own_weight'] = kernel * gain
+        weights[f'{child}.own_share'] = kernel.new_ones(())
+    if adapter.filter is not None:
+        filters = filters * gain
+    elif adapter.spatial is not None:
+        spatial = spatial * gain
+    elif child == parent:
+        weights[key] = weights[key] * gain
+    else:
+        # Nothing makes up for the gate.
+        derived = derived / gain
+    _fill_adapter(weights, f'{child}.adapter.', adapter, filters, spatial)
+    return Fit(
+        child, parent, float((derived - kernel).norm() / kernel.norm()),
+        float(
+            F.cosine_similarity(derived.flatten(1), kernel.flatten(1)).mean()))
+
+
+def _norm_ratio(kernel, source, dims):
+    """Norm of one kernel over that of the other, 1 where that is zero."""
+    norms, sources = (
+        weight.pow(2).sum(dims, keepdim=True).sqrt()
+        for weight in (kernel, source))
+    return torch.where(sources > 0, norms / sources, torch.ones_like(norms))
+
+
+def _fill_adapter(weights, prefix, adapter, filters, spatial):
+    """Factors as given, a neutral gate, its other layers as they are."""
+    values = dict(adapter.state_dict())
+    if adapter.filter is not None:
+        values['filter'] = (filters - 1).expand_as(adapter.filter)
+    if adapter.spatial is not None:
+        values['spatial'] = (spatial - 1).expand_as(adapter.spatial)
+    if adapter.gate is not None:
+        for name in ('gate.fc2.weight', 'gate.fc2.bias'):
+            values[name] = torch.zeros_like(values[name])
+    for name, value in values.items():
+        weights[prefix + name] = value
