@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,13 @@ def real_data(folder):
     return Path(root).resolve() / folder
 
 
+def free_port():
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as found:
+        found.bind(('127.0.0.1', 0))
+        return found.getsockname()[1]
+
+
 def run(*command, cwd, fails=False):
     """Run a command.
 
@@ -46,6 +54,8 @@ def run(*command, cwd, fails=False):
         [str(ROOT), *filter(None, [env.get('PYTHONPATH')])])
     env['PATH'] = os.pathsep.join(
         [str(Path(sys.executable).parent), env['PATH']])
+    # For dist_train.sh and dist_test.sh, beside whatever else runs here.
+    env['PORT'] = str(free_port())
     # With more threads, sums are formed in another order every time.
     env['OMP_NUM_THREADS'] = '1'
     if env.get('MMKDNA_DATA'):

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from tests.runs import ROOT, logged
+from tests.runs import ROOT, free_port, logged
 from tests.test_tools.conftest import make_classes
 
 CONFIGS = dict(
@@ -217,6 +217,7 @@ def test_trains_in_processes(python, mim, tmp_path):
     (tmp_path / 'short.py').write_text(SHORT['mmpretrain'])
     run('env',
         f'PATH={python.parent}:{os.environ["PATH"]}',
+        f'PORT={free_port()}',
         mim / 'tools' / 'dist_train.sh',
         'short.py',
         '2',

@@ -1,7 +1,6 @@
 """Two processes with half a batch each train as one process with all of it."""
 import copy
 import json
-import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmkdna import sharing_table
 from mmkdna.checkpoints.files import load_file
 from tests.integration import cases, gradients, trainings
-from tests.runs import TOOLS, logged, run
+from tests.runs import TOOLS, free_port, logged, run
 from tests.utils import children_of
 
 # Also where there are GPUs: the processes would want one each.
@@ -170,9 +169,7 @@ _base_ = 'classifier_ddp.py'
 optim_wrapper = dict(optimizer=dict(lr=0.005))
 auto_scale_lr = dict(base_batch_size={cases.BATCH // 2})
 ''')
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        port = found.getsockname()[1]
+    port = free_port()
 
     def machine(rank):
         return run(

@@ -15,8 +15,8 @@ from torch import nn
 
 from mmkdna.checkpoints.files import CheckpointError
 from mmkdna.checkpoints.names import hash_of, read_models, resolve
+from tests.runs import ROOT, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 NAME = 'kdna-tiny_1xb2_toy'
 
 
@@ -341,8 +341,7 @@ def test_one_rank_downloads(tmp_path, installed, server, cache):
         installed.site / 'mmkdna' / '.mim',
         f'{server.url}/{file.name}',
         second=f'{server.url}/second_20260101-0123abcd.pth')
-    with http.server.HTTPServer(('127.0.0.1', 0), None) as free:
-        port = str(free.server_address[1])
+    port = str(free_port())
     ranks = [
         installed(
             TRY,
@@ -353,7 +352,7 @@ def test_one_rank_downloads(tmp_path, installed, server, cache):
             GLOO_SOCKET_IFNAME='lo') for rank in range(2)
     ]
     for rank in ranks:
-        out, _ = rank.communicate(timeout=60)
+        out, _ = rank.communicate(timeout=300)
         assert f'{NAME} is loaded' in out, out
         # None waits for ever for the one that has failed.
         assert 'second is refused' in out and '404' in out, out
