@@ -6,10 +6,21 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.fx import Proxy
 from torch.nn.utils import parametrize
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .adapter import Adapter
 from .guard import KernelGuard
 from .options import SharingOptions
+
+# Of all optimizers. A fused one writes to a weight without a trace on it.
+_optimizer_steps = [0]
+
+
+def _count_step(*_):
+    _optimizer_steps[0] += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 @MODELS.register_module('KernelDNA')
@@ -120,10 +131,11 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
     def kernel(self):
         """The kernel this convolution computes with.
 
-        In eval mode without gradients a child keeps it until what it comes
-        from is moved, replaced or written to. A write through ``.data`` leaves
-        no trace: call ``eval()`` after one, as mmengine's loops do after an
-        ``EMAHook`` has swapped weights for validation.
+        In eval mode without gradients a child keeps it until an optimizer
+        makes a step, or what it comes from is moved, replaced or written to.
+        A write through ``.data`` leaves no trace: call ``eval()`` after one,
+        as mmengine's loops do after an ``EMAHook`` has swapped weights for
+        validation.
 
         Returns:
             Tensor: Shape (C_out, C_in / groups, kH, kW). A child's is derived
@@ -137,8 +149,8 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
             return self._derive()
         sources = self._sources()
         try:
-            state = [(tensor.data_ptr(), tensor._version)
-                     for tensor in sources]
+            state = [_optimizer_steps[0]]
+            state += [(t.data_ptr(), t._version) for t in sources]
         except RuntimeError:
             # Tensors made in inference mode or by torch.export have neither.
             return self._derive()
@@ -200,8 +212,9 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
                 self.register_buffer('own_weight', self.weight.detach())
                 self.register_buffer('own_share', self.weight.new_ones(()))
             del self.weight
-            self.guard_parameters()
             parent.num_children += 1
+        for conv in (self, parent):
+            conv.guard_parameters()
         self._parent = (parent, )
         self.parent_name = parent_name
 
@@ -232,6 +245,9 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
         else:
             gate.fold_norm()
             self.adapter.filter = self.adapter.spatial = None
+        for conv in (self, parent):
+            if conv.role == 'plain':
+                conv.unguard_parameters()
 
     def forward(self, x):
         """
@@ -284,15 +300,6 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
     def _apply(self, *args, **kwargs):
         self._kept_kernel = None
         return super()._apply(*args, **kwargs)
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        # A checkpoint from after the own kernel's end: it ends here as well.
-        if ('own_weight' in self._buffers
-                and f'{prefix}own_weight' not in state_dict and any(
-                    key.startswith(f'{prefix}adapter.')
-                    for key in state_dict)):
-            self.drop_own_weight()
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __getstate__(self):
         return dict(self.__dict__, _kept_kernel=None)

@@ -1,6 +1,8 @@
 """A linked model made ready to fuse and to export."""
 from copy import deepcopy
 
+from torch.nn.utils import parametrize
+
 from .backbones import BACKBONES
 from .linking import named_convs
 
@@ -25,7 +27,12 @@ def switch_to_deploy(model):
     Raises:
         ValueError: If a child in ``model`` has its parent outside of it.
     """
-    for conv in named_convs(model).values():
+    convs = named_convs(model).values()
+    for conv in convs:
+        if parametrize.is_parametrized(conv):
+            # In train mode a look at a spectral_norm changes it.
+            conv.parametrizations.eval()
+    for conv in convs:
         conv.switch_to_deploy()
     return model
 

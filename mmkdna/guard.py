@@ -5,14 +5,28 @@ from collections import OrderedDict
 from torch import nn
 
 
-class _ChildParameters(OrderedDict):
-    """Parameters of a child, for what looks up its weight among them."""
+class _GuardedParameters(OrderedDict):
+    """Parameters of a parent or child, whose weight is not its own alone."""
 
     def __missing__(self, name):
         if name == 'weight':
             name = ('a child owns no weight, it derives its kernel: '
                     'mmkdna.switch_to_deploy(model) gives each child its own')
         raise KeyError(name)
+
+    def __delitem__(self, name):
+        # torch.nn.utils.weight_norm does so, and all it leaves are norms.
+        if name == 'weight':
+            _refuse('weight_g', 'parent or child')
+        super().__delitem__(name)
+
+
+def _refuse(name, role):
+    raise RuntimeError(
+        f'{name} is being set on a {role}, whose kernel is not its own '
+        'alone: torch.nn.utils.parametrizations has what spectral_norm, '
+        'weight_norm and their like do in a form that children see, and after '
+        'mmkdna.switch_to_deploy(model) any form works')
 
 
 class KernelGuard:
@@ -25,8 +39,12 @@ class KernelGuard:
     """
 
     def guard_parameters(self):
-        """Let look-ups of a child's weight say what to do instead."""
-        self.__dict__['_parameters'] = _ChildParameters(self._parameters)
+        """Let what takes the weight past attributes say what to do instead."""
+        self.__dict__['_parameters'] = _GuardedParameters(self._parameters)
+
+    def unguard_parameters(self):
+        """Let go of the parameters of what shares no more."""
+        self.__dict__['_parameters'] = OrderedDict(self._parameters)
 
     def __getattr__(self, name):
         if (name == 'weight' and self.__dict__.get('_parent')
@@ -64,13 +82,16 @@ class KernelGuard:
                                             or self.__dict__.get('_parent'))):
             if name == 'weight_orig' and 'weight' not in self._parameters:
                 super().register_parameter('weight', param)
-            raise RuntimeError(
-                f'{name} is being set on a {self.role}, whose kernel is not '
-                'its own alone: torch.nn.utils.parametrizations has what '
-                'spectral_norm, weight_norm and their like do in a form that '
-                'children see, and after mmkdna.switch_to_deploy(model) any '
-                'form works')
+            _refuse(name, self.role)
         super().register_parameter(name, param)
+
+    def __delattr__(self, name):
+        # As FSDP and torch.nn.utils.parametrize do, who put it back.
+        parameters = self._parameters
+        if isinstance(parameters, _GuardedParameters) and name in parameters:
+            OrderedDict.__delitem__(parameters, name)
+        else:
+            super().__delattr__(name)
 
     def __str__(self):
         # torch.nn.utils.parametrizations asks for a child's weight, and says

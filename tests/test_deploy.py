@@ -13,6 +13,7 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils import spectral_norm as old_spectral_norm
+from torch.nn.utils import weight_norm as old_weight_norm
 
 from mmkdna import KernelDNAConv2d, link_kernels, switch_to_deploy
 from mmkdna.apis import init_model
@@ -335,6 +336,21 @@ def test_old_spectral_norm_is_refused_and_changes_nothing():
     assert isinstance(own.weight, nn.Parameter)
 
 
+@pytest.mark.parametrize('share', [True, False])
+@pytest.mark.parametrize('number', [0, 1])
+def test_old_weight_norm_is_refused_and_changes_nothing(share, number):
+    module = randomize(make_kin(2, share=share)).eval()
+    x = torch.randn(1, 8, 6, 6)
+    before = answers(module, x)
+    with pytest.raises((AttributeError, RuntimeError),
+                       match='switch_to_deploy'):
+        old_weight_norm(module[0][number])
+    assert torch.equal(answers(module, x), before)
+    switch_to_deploy(module)
+    old_weight_norm(module[0][number])
+    assert error(answers(module, x), before) <= 1e-5
+
+
 @pytest.mark.parametrize('number', [0, 1])
 def test_pruning_is_refused_and_changes_nothing(number):
     module = randomize(make_kin(2)).eval()
@@ -376,6 +392,16 @@ def test_spectral_norm_of_a_child_is_refused():
     with pytest.raises(ValueError, match='switch_to_deploy'):
         parametrizations.spectral_norm(module[0][0])
     assert torch.equal(answers(module, x), before)
+
+
+@pytest.mark.parametrize('share', [True, False])
+def test_spectral_norm_stays_as_it_is_on_deploying(share):
+    module = randomize(make_kin(2, share=share).double())
+    x = torch.randn(1, 8, 6, 6).double()
+    parametrizations.spectral_norm(module[0][1])
+    before = answers(module.eval(), x)
+    switch_to_deploy(module.train())
+    assert error(answers(module.eval(), x), before) <= 1e-12
 
 
 @pytest.mark.parametrize('share', [True, False])

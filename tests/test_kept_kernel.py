@@ -88,6 +88,18 @@ def step_adam(module):
     optimizer.step()
 
 
+class Stealthy(torch.optim.Optimizer):
+    """Leaves no trace on a parameter, as a fused optimizer does."""
+
+    def step(self):
+        for parameter in self.param_groups[0]['params']:
+            parameter.data.mul_(2)
+
+
+def step_without_a_trace(module):
+    Stealthy(module.parameters(), {}).step()
+
+
 def other_state(module):
     return randomize(copy.deepcopy(module)).state_dict()
 
@@ -139,9 +151,10 @@ def replace_the_data(module):
 
 
 CHANGES = [
-    change_mode, step, step_adam, load, load_by_assigning, load_by_mmengine,
-    to_double, there_and_back, write_to_the_parent, write_to_the_filter,
-    write_to_the_spatial_factor, replace_the_weight, replace_the_data
+    change_mode, step, step_adam, step_without_a_trace, load,
+    load_by_assigning, load_by_mmengine, to_double, there_and_back,
+    write_to_the_parent, write_to_the_filter, write_to_the_spatial_factor,
+    replace_the_weight, replace_the_data
 ]
 
 

@@ -39,7 +39,8 @@ def fit_adapter(weights, conv, child, parent):
         Fit: How well the child's kernel comes back.
     """
     adapter, key = conv.adapter, f'{child}.weight'
-    kernel = source = weights[key].double()
+    own = weights[key]
+    kernel = source = own.double()
     filters = spatial = torch.ones_like(kernel[:1, :1, :1, :1])
     if child != parent:
         del weights[key]
@@ -54,20 +55,23 @@ def fit_adapter(weights, conv, child, parent):
 
     gain = 1 if adapter.gate is None else NEUTRAL
     if 'own_weight' in conv._buffers:
-        weights[f'{child}.own_weight'] = kernel * gain
-        weights[f'{child}.own_share'] = kernel.new_ones(())
+        weights[f'{child}.own_weight'] = own * gain
+        weights[f'{child}.own_share'] = own.new_ones(())
     if adapter.filter is not None:
         filters = filters * gain
     elif adapter.spatial is not None:
         spatial = spatial * gain
     elif child == parent:
-        weights[key] = weights[key] * gain
+        weights[key] = own * gain
     else:
         # Nothing makes up for the gate.
         derived = derived / gain
-    _fill_adapter(weights, f'{child}.adapter.', adapter, filters, spatial)
+    _fill_adapter(weights, f'{child}.adapter.', adapter, filters.to(own),
+                  spatial.to(own))
+    # A kernel of zeros comes back exactly.
+    error = (derived - kernel).norm() / kernel.norm().clamp(min=1e-300)
     return Fit(
-        child, parent, float((derived - kernel).norm() / kernel.norm()),
+        child, parent, float(error),
         float(
             F.cosine_similarity(derived.flatten(1), kernel.flatten(1)).mean()))
 

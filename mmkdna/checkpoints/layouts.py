@@ -10,10 +10,12 @@ CONVS = (nn.Conv2d, KernelDNAConv2d)
 COUNTER = 'num_batches_tracked'
 
 
-def rename_inverted_residuals(modules, weights):
-    """Rename the layers of a MobileNetV2's blocks, with adapters or without.
+def rename_layers(modules, weights):
+    """Rename what the host libraries name differently, adapters included.
 
-    mmdet has names for them, mmseg and mmpretrain have numbers.
+    mmdet has names for the layers of a MobileNetV2's blocks, mmseg and
+    mmpretrain have numbers. In mmpretrain the deep stem of a ResNet is made
+    of ConvModules, in mmdet and mmseg of single layers.
 
     Args:
         modules (dict[str, nn.Module]): Those of a linked module, by name.
@@ -22,7 +24,7 @@ def rename_inverted_residuals(modules, weights):
     Returns:
         dict[str, Tensor]: The weights under the names of ``modules``.
     """
-    new_names = {}
+    new_names = _stem_names(modules.get('stem'), weights)
     for name, block in modules.items():
         if hasattr(block, 'linear_conv'):
             steps = [step for step in STEPS if hasattr(block, step)]
@@ -39,6 +41,22 @@ def rename_inverted_residuals(modules, weights):
                 break
         renamed[key] = value
     return renamed
+
+
+def _stem_names(stem, weights):
+    """Names of a deep stem's layers in the weights, and in the module."""
+    if not isinstance(stem, nn.Sequential):
+        return {}
+    whole = {}
+    for i in range(3):
+        whole[f'stem.{i}.conv.'] = f'stem.{3 * i}.'
+        whole[f'stem.{i}.bn.'] = f'stem.{3 * i + 1}.'
+    are_single = any(key.startswith('stem.6.') for key in weights)
+    if len(stem) == 9 and not are_single:
+        return whole
+    if len(stem) == 3 and are_single:
+        return {single: name for name, single in whole.items()}
+    return {}
 
 
 def make_kernels_of_matrices(modules, weights):

@@ -3,10 +3,11 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
+from ..conv import KernelDNAConv2d
 from .adapters import fit_adapter
 from .alignment import align, block_layers, hidden_channels, shortcut
-from .layouts import (make_kernels_of_matrices, plain_shapes,
-                      rename_inverted_residuals, rename_mobilenet)
+from .layouts import (make_kernels_of_matrices, plain_shapes, rename_layers,
+                      rename_mobilenet)
 
 
 def accept_plain_weights(module):
@@ -42,10 +43,11 @@ def _take(module, state_dict, prefix, metadata, strict, missing, unexpected,
     if not weights:
         return
     modules = dict(module.named_modules())
-    weights = rename_inverted_residuals(modules, weights)
+    weights = rename_layers(modules, weights)
     make_kernels_of_matrices(modules, weights)
     if not any('.adapter.' in key for key in weights):
         weights = _convert(module, modules, weights, prefix, errors)
+    _drop_own_kernels(modules, weights)
 
     for key in list(state_dict):
         if key.startswith(prefix):
@@ -69,8 +71,21 @@ def _convert(module, modules, weights, prefix, errors):
         fit_adapter(weights, modules[child], child, parent)
         for child, parent in children.items()
     ]
-    _report(type(module).__name__, fits, new)
+    stuck = [name for name in new if _is_stuck(modules, blocks, name)]
+    _report(type(module).__name__, fits, new, stuck)
     return weights
+
+
+def _drop_own_kernels(modules, weights):
+    """A checkpoint from after the own kernels' end: they end here too."""
+    for name, conv in modules.items():
+        if (getattr(conv, 'own_weight', None) is None
+                or f'{name}.own_weight' in weights
+                or f'{conv.parent_name}.weight' not in weights):
+            continue
+        keys = conv.adapter.state_dict()
+        if not keys or any(f'{name}.adapter.{key}' in weights for key in keys):
+            conv.drop_own_weight()
 
 
 def _has(weights, key, shape):
@@ -89,9 +104,12 @@ def _children_with_weights(modules, weights, prefix, errors):
     children = {}
     for child, conv in modules.items():
         key = f'{child}.weight'
-        if getattr(conv, 'role', None) != 'child' or key not in weights:
+        if (not isinstance(conv, KernelDNAConv2d) or conv.adapter is None
+                or key not in weights):
             continue
-        parents_key = f'{conv.parent_name}.weight'
+        # After deploying, a child has its own kernel behind its gate.
+        parent = conv.parent_name or child
+        parents_key = f'{parent}.weight'
         if not _has(weights, key, conv.weight_shape):
             given = weights.pop(key)
             errors.append(
@@ -100,7 +118,7 @@ def _children_with_weights(modules, weights, prefix, errors):
                 'expected')
         elif (parents_key not in weights
               or _has(weights, parents_key, conv.weight_shape)):
-            children[child] = conv.parent_name
+            children[child] = parent
     return children
 
 
@@ -139,6 +157,13 @@ def _start_as_identity(weights, modules, blocks):
     return new
 
 
+def _is_stuck(modules, blocks, name):
+    """Whether a block is trained that cannot leave the identity."""
+    last = modules[blocks[name][-1].norm]
+    return not last.weight.requires_grad and any(
+        parameter.requires_grad for parameter in modules[name].parameters())
+
+
 def _align_blocks(weights, modules, blocks, children):
     """Align every block that has children of another block and no parent."""
     shapes = plain_shapes(modules)
@@ -154,7 +179,7 @@ def _align_blocks(weights, modules, blocks, children):
             align(weights, hidden_channels(layers, modules), shared)
 
 
-def _report(module, fits, new):
+def _report(module, fits, new, stuck):
     lines = []
     shared = [fit for fit in fits if fit.child != fit.parent]
     if shared:
@@ -172,5 +197,10 @@ def _report(module, fits, new):
     if new:
         lines.append(f'KernelDNA: {module} has blocks that the weights do not '
                      f'have and that start as the identity: {", ".join(new)}')
+    if stuck:
+        lines.append('KernelDNA: the last norms of these blocks are frozen at '
+                     f'zero, so that they stay it: {", ".join(stuck)}; '
+                     'norm_cfg=dict(type=\'BN\', requires_grad=True) on the '
+                     'backbone lets them learn')
     if lines:
         print_log('\n'.join(lines), logger='current')

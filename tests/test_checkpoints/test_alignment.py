@@ -101,7 +101,7 @@ def test_a_permuted_and_scaled_copy_is_found(network, host, monkeypatch):
             _permute(weights, hidden, torch.randperm(channels))
     fits = []
     monkeypatch.setattr(plain, '_report',
-                        lambda module, found, new: fits.extend(found))
+                        lambda module, found, *_: fits.extend(found))
     theirs.load_state_dict(weights)
     load_state_dict(ours.double(), weights, strict=True, logger='silent')
     errors = {fit.child: fit.error for fit in fits}

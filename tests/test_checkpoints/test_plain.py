@@ -1,14 +1,11 @@
 """Ordinary pretrained weights, taken by what shares kernels."""
 import copy
-import io
-import logging
 import pickle
 
 import pytest
 import torch
 import torchvision
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import load_checkpoint, load_state_dict
 from torch import nn
@@ -34,16 +31,6 @@ def log(monkeypatch):
     monkeypatch.setattr(plain, 'print_log',
                         lambda text, logger: lines.extend(text.split('\n')))
     return lines
-
-
-@pytest.fixture
-def said():
-    """What mmengine's logger is told, as one text."""
-    handler = logging.StreamHandler(io.StringIO())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield handler.stream.getvalue
-    logger.removeHandler(handler)
 
 
 def build(name, host='mmpretrain', **arguments):

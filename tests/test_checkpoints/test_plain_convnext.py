@@ -122,7 +122,7 @@ def test_a_permuted_and_scaled_copy_is_found(arguments, monkeypatch):
         _permute(weights, hidden, torch.randperm(channels))
     fits = []
     monkeypatch.setattr(plain, '_report',
-                        lambda module, found, new: fits.extend(found))
+                        lambda module, found, *_: fits.extend(found))
     theirs.load_state_dict(weights)
     load_state_dict(ours, weights, strict=True, logger='silent')
     assert len(fits) == 6
