@@ -3,7 +3,7 @@ import copy
 
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
-from run_utils import describe
+from run_utils import check_checkpoint, describe
 
 from mmkdna import sharing_table
 
@@ -33,6 +33,31 @@ def check_model(cfg):
             f'The model of {cfg.filename} cannot be built: {describe(error)}'
         ) from error
     return model
+
+
+def check_pretrained(cfg):
+    """End the run if a pretrained file does not exist, or is not safe to load.
+
+    Args:
+        cfg (Config): The config.
+    """
+    if isinstance(cfg.model.get('pretrained'), str):
+        check_checkpoint(cfg.model.pretrained, 'model.pretrained')
+    for path, init_cfg in _inits(cfg.model, 'model'):
+        if isinstance(init_cfg.get('checkpoint'), str):
+            check_checkpoint(init_cfg['checkpoint'], f'{path}.checkpoint')
+
+
+def _inits(node, path):
+    """Every init_cfg in a config, and where it stands."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        if not isinstance(value, (dict, list, tuple)):
+            continue
+        inner = f'{path}.{key}'
+        if isinstance(value, dict) and '.init_cfg' in inner:
+            yield inner, value
+        yield from _inits(value, inner)
 
 
 def check_recomputing(cfg, model):

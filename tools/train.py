@@ -4,7 +4,7 @@ import argparse
 from class_check import check_classes
 from data_check import check_data
 from mmengine.device import get_device
-from model_check import check_model, check_recomputing
+from model_check import check_model, check_pretrained, check_recomputing
 from run_utils import (add_common_arguments, build_runner, check_checkpoint,
                        load_config, parse_args)
 
@@ -78,6 +78,7 @@ def main():
             'config')
     check_data(cfg, ('train', 'val'))
     check_classes(cfg, ('train', 'val'))
+    check_pretrained(cfg)
     check_recomputing(cfg, check_model(cfg))
     build_runner(cfg).train()
 

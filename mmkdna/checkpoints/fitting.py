@@ -81,6 +81,30 @@ def fit_children(model, batches, forward):
     return explained
 
 
+def training_inputs(model, batch):
+    """The pictures of a batch of the train dataloader, as training sees them.
+
+    Padded to one size, which mmseg does in training only, and without what
+    mixes or resizes whole batches.
+
+    Args:
+        model (nn.Module): A model with a data preprocessor.
+        batch (dict | tuple | list): What the dataloader gives.
+
+    Returns:
+        Tensor: Shape (N, 3, H, W).
+    """
+    preprocessor = model.data_preprocessor
+    augments = getattr(preprocessor, 'batch_augments', None)
+    if augments is None:
+        return preprocessor(batch, True)['inputs']
+    preprocessor.batch_augments = None
+    try:
+        return preprocessor(batch, True)['inputs']
+    finally:
+        preprocessor.batch_augments = augments
+
+
 def _with_own_kernel(module):
     return [
         conv for conv in module.modules()

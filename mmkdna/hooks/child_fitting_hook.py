@@ -6,7 +6,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ..checkpoints.fitting import fit_children
+from ..checkpoints.fitting import fit_children, training_inputs
 from .own_kernels import drop_own_kernels, forget_dropped, own_kernel_children
 
 
@@ -62,7 +62,7 @@ class ChildFittingHook(Hook):
         model = runner.model.module if is_model_wrapper(
             runner.model) else runner.model
         batches = [
-            model.data_preprocessor(batch, False)['inputs']
+            training_inputs(model, batch)
             for batch in islice(self._dataloader(runner), self.num_batches)
         ]
         fit_children(model, batches, model.extract_feat)

@@ -7,7 +7,8 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkdna.checkpoints.fitting import RIDGE, _Sums, fit_children
+from mmkdna.checkpoints.fitting import (RIDGE, _Sums, fit_children,
+                                        training_inputs)
 from tests.utils import children_of, relative_error
 
 NETWORKS = {
@@ -230,3 +231,56 @@ def test_the_output_of_a_block_that_ends_in_an_addition_in_place():
     assert all(share > 0.8 for share in explained.values())
     with torch.no_grad():
         assert relative_error(ours(inputs)[-1], before) < 0.2
+
+
+def picture(size):
+    return torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+
+
+def test_pictures_of_mmseg_are_padded_as_in_training():
+    structures = pytest.importorskip('mmseg.structures')
+    from mmengine.structures import PixelData
+    samples = []
+    sizes = (12, 16), (16, 9)
+    for size in sizes:
+        labels = PixelData(data=torch.zeros(1, *size, dtype=torch.long))
+        samples.append(structures.SegDataSample(gt_sem_seg=labels))
+    model = nn.Module()
+    model.data_preprocessor = MODELS.build(
+        dict(type='mmseg.SegDataPreProcessor', size=(16, 16)))
+    batch = dict(inputs=list(map(picture, sizes)), data_samples=samples)
+    assert training_inputs(model, batch).shape == (2, 3, 16, 16)
+
+
+def test_whole_batches_are_not_resized_as_by_mmdet():
+    structures = pytest.importorskip('mmdet.structures')
+    resize = dict(
+        type='mmdet.BatchSyncRandomResize',
+        random_size_range=(64, 64),
+        interval=1)
+    model = nn.Module()
+    model.data_preprocessor = MODELS.build(
+        dict(type='mmdet.DetDataPreprocessor', batch_augments=[resize]))
+    sample = structures.DetDataSample(
+        metainfo=dict(img_shape=(32, 32), batch_input_shape=(32, 32)))
+    batch = dict(inputs=[picture((32, 32))], data_samples=[sample])
+    assert training_inputs(model, batch).shape == (1, 3, 32, 32)
+    assert len(model.data_preprocessor.batch_augments) == 1
+
+
+def test_pictures_are_not_mixed_as_by_mmpretrain():
+    structures = pytest.importorskip('mmpretrain.structures')
+    model = nn.Module()
+    model.data_preprocessor = MODELS.build(
+        dict(
+            type='mmpretrain.ClsDataPreprocessor',
+            num_classes=2,
+            to_onehot=True,
+            batch_augments=dict(augments=dict(type='Mixup', alpha=0.8))))
+    images = [picture((8, 8)) for _ in range(2)]
+    samples = [
+        structures.DataSample().set_gt_label(label) for label in range(2)
+    ]
+    found = training_inputs(model, dict(inputs=images, data_samples=samples))
+    assert torch.equal(found, torch.stack(images).float())
+    assert model.data_preprocessor.batch_augments is not None

@@ -144,9 +144,15 @@ class Payload:
         return os.mkdir, ('made', )
 
 
+PRETRAINED = ('model.backbone.init_cfg.type=Pretrained',
+              'model.backbone.init_cfg.checkpoint=bad.pth')
+
+
 @pytest.mark.parametrize('tool, args, what', [
     ('train', ['--resume', 'bad.pth'], '--resume'),
     ('train', ['--cfg-options', 'load_from=bad.pth'], 'load_from'),
+    ('train', ['--cfg-options', *PRETRAINED], 'model.backbone.init_cfg'),
+    ('train', ['--cfg-options', 'model.pretrained=bad.pth'], 'pretrained'),
     ('test', ['bad.pth'], 'checkpoint'),
 ])
 def test_refuses_a_checkpoint(classifier, refuse, tool, args, what):
