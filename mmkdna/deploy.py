@@ -1,12 +1,12 @@
 """A linked model made ready to fuse and to export."""
-from copy import deepcopy
+from mmengine.config import Config
 
 from torch.nn.utils import parametrize
 
 from .backbones import BACKBONES
 from .linking import named_convs
 
-CONV_TYPES = ('KernelDNA', 'mmkdna.KernelDNA')
+CONV_TYPES = ('KernelDNA', 'KernelDNAConv2d')
 TRAINING_HOOKS = ('ChildFittingHook', 'KernelSharingHook')
 
 
@@ -45,16 +45,27 @@ def deploy_config(cfg):
 
     Returns:
         Config: A copy in which every KernelDNA convolution and backbone has
-        ``deploy=True``, without the hooks that only training needs.
+        ``deploy=True``, without the hooks that only training needs. Where
+        ``cfg`` imports classes, it names them.
     """
-    cfg = deepcopy(cfg)
+    # A lazy config names a class until it is asked for it.
+    cfg = Config(cfg.to_dict())
     cfg.model = _deployed(cfg.model)
+    # The import of a class was that of its package.
+    cfg.setdefault('custom_imports', dict(imports=['mmkdna']))
     if cfg.get('custom_hooks'):
         cfg.custom_hooks = [
             hook for hook in cfg.custom_hooks
-            if str(hook['type']).rpartition('.')[2] not in TRAINING_HOOKS
+            if _path(hook['type'])[-1] not in TRAINING_HOOKS
         ]
     return cfg
+
+
+def _path(kind):
+    """The parts of a type's name, be it a class, its path or its name."""
+    if isinstance(kind, type):
+        kind = f'{kind.__module__}.{kind.__name__}'
+    return str(kind).split('.')
 
 
 def _deployed(node):
@@ -64,9 +75,11 @@ def _deployed(node):
         return node
     for key, value in node.items():
         node[key] = _deployed(value)
-    kind = node.get('type')
-    if kind in CONV_TYPES:
-        node.update(deploy=True, keep_own_kernel=False)
-    elif isinstance(kind, str) and kind.rpartition('.')[2] in BACKBONES:
+    path = _path(node.get('type'))
+    if path[-1] in CONV_TYPES:
+        node.update(type='KernelDNA', deploy=True, keep_own_kernel=False)
+    elif path[-1] in BACKBONES:
+        # Registered by the name of the host library, as is its module.
+        node['type'] = '.'.join(path[-2:])
         node.setdefault('conv_cfg', dict(type='KernelDNA', deploy=True))
     return node

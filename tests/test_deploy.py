@@ -1,6 +1,4 @@
 """The deploy form: equal outputs, and no way to fuse wrongly before it."""
-import subprocess
-import sys
 from copy import deepcopy
 
 import pytest
@@ -18,10 +16,10 @@ from torch.nn.utils import weight_norm as old_weight_norm
 from mmkdna import KernelDNAConv2d, link_kernels, switch_to_deploy
 from mmkdna.apis import init_model
 from mmkdna.deploy import deploy_config
-from tests.runs import ROOT
+from tests.runs import load_tool, run_tool
 from tests.utils import children_of, kernel_dna, make_kin, randomize
 
-TOOL = ROOT / 'tools' / 'model_converters' / 'switch_to_deploy.py'
+TOOL = 'model_converters/switch_to_deploy'
 CONV = dict(type='KernelDNA')
 RESNET = dict(
     type='mmpretrain.KernelDNAResNet',
@@ -527,17 +525,21 @@ def trained(tmp_path):
     return tmp_path
 
 
-def run_tool(folder, *args):
-    return subprocess.run([sys.executable, str(TOOL), *args],
-                          cwd=folder,
-                          capture_output=True,
-                          text=True)
+@pytest.fixture
+def tool(monkeypatch):
+    """The tool in this process."""
+
+    def run(folder, *args):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr('sys.argv', ['switch_to_deploy', *args])
+        load_tool(TOOL).main()
+
+    return run
 
 
 def test_the_tool_writes_a_checkpoint_and_its_config(trained):
     before = init_model(str(trained / 'tiny.py'), str(trained / 'tiny.pth'))
-    done = run_tool(trained, 'tiny.py', 'tiny.pth', 'out.pth')
-    assert done.returncode == 0, done.stderr
+    run_tool(TOOL, 'tiny.py', 'tiny.pth', 'out.pth', cwd=trained)
     assert {p.name
             for p in trained.iterdir()
             } == {'tiny.py', 'tiny.pth', 'out.py', 'out.pth'}
@@ -551,18 +553,71 @@ def test_the_tool_writes_a_checkpoint_and_its_config(trained):
     assert error(answers(after, x), answers(before, x)) <= 1e-5
 
 
+LAZY = '''
+from mmpretrain.models import (GlobalAveragePooling, ImageClassifier,
+                               LinearClsHead, ResNet)
+
+from mmkdna import ChildFittingHook, KernelDNAConv2d
+from mmkdna.backbones.mmpretrain import KernelDNAResNet
+
+default_scope = 'mmpretrain'
+custom_hooks = [dict(type=ChildFittingHook)]
+model = dict(
+    type=ImageClassifier,
+    backbone=dict({}, depth=18, base_channels=8, stem_channels=8),
+    neck=dict(type=GlobalAveragePooling),
+    head=dict(type=LinearClsHead, num_classes=3, in_channels=64))
+'''
+STOCK = CONFIG.replace('\'KernelDNAResNet\',',
+                       '\'ResNet\', conv_cfg=dict({}),')
+
+
+# Each makes the host's network, or ours, with children.
+@pytest.mark.parametrize('text', [
+    STOCK.format('type=\'KernelDNA\''),
+    STOCK.format('type=\'mmkdna.KernelDNA\''),
+    STOCK.format('type=\'mmkdna.KernelDNAConv2d\''),
+    STOCK.format('type=\'mmkdna.conv.KernelDNAConv2d\''),
+    LAZY.format('type=ResNet, conv_cfg=dict(type=KernelDNAConv2d)'),
+    LAZY.format('type=KernelDNAResNet'),
+])
+def test_however_a_class_is_named(text, tmp_path, tool):
+    (tmp_path / 'tiny.py').write_text(text)
+    before = perturb(init_model(str(tmp_path / 'tiny.py')))
+    assert children_of(before)
+    torch.save(before.state_dict(), tmp_path / 'tiny.pth')
+    tool(tmp_path, 'tiny.py', 'tiny.pth', 'out.pth')
+    after = init_model(str(tmp_path / 'out.py'), str(tmp_path / 'out.pth'))
+    # In a process that has not imported mmkdna before.
+    assert 'mmkdna' in Config.fromfile(tmp_path /
+                                       'out.py').custom_imports.imports
+    assert 'Hook' not in (tmp_path / 'out.py').read_text()
+    assert {conv.role for conv in kernel_dna(after).values()} == {'plain'}
+    x = torch.randn(2, 3, 32, 32)
+    assert error(answers(after, x), answers(before, x)) <= 1e-5
+
+
+def test_a_class_in_the_config_itself():
+    cfg = deploy_config(
+        Config(dict(model=dict(RESNET, conv_cfg=dict(type=KernelDNAConv2d)))))
+    assert cfg.model.conv_cfg == dict(CONV, deploy=True, keep_own_kernel=False)
+
+
 @pytest.fixture
-def refused(trained, monkeypatch):
-    """Run the tool in this process, where it ends with a message."""
-    from tests.runs import load_tool
+def refused(trained, tool):
+    """Run the tool, which ends with a message and changes nothing."""
+
+    def content():
+        return {
+            path: path.is_file() and path.read_bytes()
+            for path in trained.rglob('*')
+        }
 
     def run(*args):
-        before = sorted(trained.rglob('*'))
-        monkeypatch.chdir(trained)
-        monkeypatch.setattr('sys.argv', ['switch_to_deploy', *args])
+        before = content()
         with pytest.raises(SystemExit) as stopped:
-            load_tool('model_converters/switch_to_deploy').main()
-        assert sorted(trained.rglob('*')) == before
+            tool(trained, *args)
+        assert content() == before
         return str(stopped.value.code)
 
     return run
@@ -597,6 +652,63 @@ def test_the_config_is_not_written_over(refused):
 
 def test_a_missing_folder_is_refused(refused):
     assert 'no/such' in refused('tiny.py', 'tiny.pth', 'no/such/out.pth')
+
+
+@pytest.mark.parametrize('link', [False, True])
+def test_the_checkpoint_is_not_written_over(link, trained, refused):
+    name = 'trained.pth'
+    if link:
+        (trained / name).symlink_to('tiny.pth')
+    else:
+        (trained / 'tiny.pth').rename(trained / name)
+    checkpoint = 'tiny.pth' if link else name
+    message = refused('tiny.py', checkpoint, name)
+    assert f'would replace {checkpoint}' in message
+
+
+@pytest.mark.parametrize('name', ['out.pth', 'out.py'])
+def test_a_folder_is_not_written_over(name, trained, refused):
+    (trained / name).mkdir()
+    message = refused('tiny.py', 'tiny.pth', 'out.pth')
+    assert f'{name} is given to write to, but it is a folder' in message
+
+
+def test_both_files_or_none(monkeypatch, refused):
+
+    def save(checkpoint, file):
+        file.write(b'half of it')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(torch, 'save', save)
+    message = refused('tiny.py', 'tiny.pth', 'out.pth')
+    assert 'out.pth' in message and 'No space left' in message
+
+
+def test_a_missing_config_is_refused(refused):
+    assert 'none.py is given as config' in refused('none.py', 'tiny.pth',
+                                                   'out.pth')
+
+
+def test_a_config_that_cannot_be_deployed_is_refused(trained, refused,
+                                                     monkeypatch):
+    monkeypatch.syspath_prepend(trained)
+    (trained / 'other_conv.py').write_text('''
+from mmengine.registry import MODELS
+from mmkdna import KernelDNAConv2d
+
+
+@MODELS.register_module(force=True)
+class OtherConv(KernelDNAConv2d):
+    pass
+''')
+    text = STOCK.format('type=\'OtherConv\'')
+    (trained / 'other.py').write_text(
+        text.replace('[\'mmkdna\']', '[\'other_conv\']'))
+    model = init_model(str(trained / 'other.py'))
+    torch.save(model.state_dict(), trained / 'other.pth')
+    message = refused('other.py', 'other.pth', 'out.pth')
+    assert 'other.py is given' in message
+    assert 'Missing key' in message and 'Nothing is written' in message
 
 
 def test_the_conv_says_nothing_of_deploying_when_it_is_plain():

@@ -47,6 +47,42 @@ def segmentor(head, **options):
 MOBILENET = classifier(1280)
 MOBILENET['backbone'] = dict(
     type='mmpretrain.KernelDNAMobileNetV2', widen_factor=0.25)
+
+
+def hrnet(stage, branches, block='BASIC'):
+    return dict(
+        num_modules=1,
+        num_branches=branches,
+        block=block,
+        num_blocks=(1, ) * branches,
+        num_channels=(64, ) if stage == 1 else (4, 8, 16, 32)[:branches])
+
+
+HRNET = segmentor('FCNHead')
+HRNET['backbone'] = dict(
+    type='mmseg.HRNet',
+    conv_cfg=CONV,
+    extra=dict(
+        stage1=hrnet(1, 1, 'BOTTLENECK'),
+        **{f'stage{i}': hrnet(i, i)
+           for i in (2, 3, 4)}))
+HRNET['decode_head'].update(
+    in_channels=(4, 8, 16, 32),
+    in_index=(0, 1, 2, 3),
+    input_transform='resize_concat')
+YOLOX = dict(
+    type='mmdet.YOLOX',
+    backbone=dict(
+        type='mmdet.CSPDarknet',
+        deepen_factor=0.33,
+        widen_factor=0.125,
+        conv_cfg=CONV),
+    neck=dict(
+        type='mmdet.YOLOXPAFPN',
+        in_channels=[32, 64, 128],
+        out_channels=32,
+        num_csp_blocks=1),
+    bbox_head=dict(type='mmdet.YOLOXHead', num_classes=2, in_channels=32))
 # Config of the model, and the number of its outputs.
 MODELS = dict(
     resnet18=(classifier(64), 1),
@@ -57,6 +93,7 @@ MODELS = dict(
     fcn=(segmentor('FCNHead'), 1),
     pspnet=(segmentor('PSPHead', pool_scales=(1, 2, 3, 6)), 1),
     upernet=(SEGMENTOR, 1),
+    hrnet=(HRNET, 1),
     retinanet=(DETECTOR, 5),
 )
 
@@ -143,16 +180,35 @@ def test_pooling_in_other_words(size, out):
     torch.testing.assert_close(ours, theirs)
 
 
+def test_a_difference_is_found():
+    deviation = load_tool('deployment/export_onnx').deviation
+    ours = torch.tensor([[1., -4.], [2., 0.]])
+    assert deviation([ours, ours], [ours, ours + 0.1]) == \
+        pytest.approx(0.1 / 4)
+    assert deviation([0 * ours], [0 * ours]) == 0
+    assert deviation([0 * ours], [0 * ours + 1e-6]) > 1
+    for value in (float('nan'), float('inf')):
+        wrong = ours.clone()
+        wrong[0, 1] = value
+        for pair in ([wrong, ours], [ours, wrong], [wrong, wrong]):
+            with pytest.raises(ValueError, match='not finite'):
+                deviation([ours, pair[0]], [ours, pair[1]])
+    # Of these, each would be broadcast, or left out.
+    for outs in ([ours[:1]], [ours[None]], [], [ours, ours]):
+        with pytest.raises(ValueError, match='The graph answers shapes'):
+            deviation([ours], outs)
+
+
 @pytest.fixture
 def refused(tmp_path, monkeypatch):
     """Run the tool, which ends with a message and writes nothing."""
     write(tmp_path, MODELS['resnet18'][0])
 
-    def refused(*args):
+    def refused(*args, size=(32, 32)):
         before = sorted(tmp_path.rglob('*'))
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit) as stopped:
-            export(monkeypatch, *args, '--size', 32, 32)
+            export(monkeypatch, *args, '--size', *size)
         assert sorted(tmp_path.rglob('*')) == before
         return str(stopped.value.code)
 
@@ -191,3 +247,33 @@ def test_a_graph_that_deviates_is_not_written(monkeypatch, tmp_path, refused):
     monkeypatch.setattr(sys.modules[__name__], 'load_tool', lambda _: tool)
     message = refused('model.py', 'model.pth', 'out.onnx')
     assert 'deviates from torch by nan' in message
+
+
+def test_a_model_that_answers_nan_is_refused(tmp_path, refused):
+    checkpoint = torch.load(tmp_path / 'model.pth')
+    checkpoint['state_dict']['head.fc.bias'][1] = float('nan')
+    torch.save(checkpoint, tmp_path / 'model.pth')
+    message = refused('model.py', 'model.pth', 'out.onnx')
+    assert 'torch answers values that are not finite' in message
+    assert 'nothing was written' in message
+
+
+def test_a_size_that_the_model_does_not_take_is_refused(tmp_path, refused):
+    write(tmp_path, YOLOX, 'yolox')
+    message = refused('yolox.py', 'yolox.pth', 'out.onnx', size=(97, 131))
+    assert '--size 97 131' in message and 'multiples of 32' in message
+
+
+def test_a_missing_config_is_refused(refused):
+    assert 'none.py is given as config' in refused('none.py', 'model.pth',
+                                                   'out.onnx')
+
+
+def test_a_folder_is_not_written_over(tmp_path, refused):
+    (tmp_path / 'out.onnx').mkdir()
+    assert 'is a folder' in refused('model.py', 'model.pth', 'out.onnx')
+
+
+def test_the_checkpoint_is_not_written_over(refused):
+    message = refused('model.py', 'model.pth', './model.pth')
+    assert 'would replace model.pth' in message

@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -133,13 +134,104 @@ def test_fitting_children_without_a_kernel(folder, monkeypatch):
     assert not (folder / 'out.pth').exists()
 
 
-def test_a_damaged_file(folder, monkeypatch):
+def test_keys_of_a_module_in_parallel(folder, monkeypatch):
+    expected = convert(monkeypatch, folder)
+    plain = torch.load(folder / 'plain.pth')
+    plain = {f'module.{key}': value for key, value in plain.items()}
+    torch.save(dict(state_dict=plain), folder / 'plain.pth')
+    state_dict = convert(monkeypatch, folder)
+    assert set(state_dict) == set(expected)
+    assert all(torch.equal(state_dict[key], expected[key]) for key in expected)
+
+
+@pytest.fixture
+def refused(folder, monkeypatch):
+    """Run the tool, which ends with a message and changes nothing."""
+
+    def content():
+        return {
+            path: path.read_bytes()
+            for path in folder.iterdir() if path.is_file()
+        }
+
+    def refused(*args):
+        before = content()
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, 'argv', ['tool', *args])
+        with pytest.raises(SystemExit) as stopped:
+            load_tool(TOOL).main()
+        assert content() == before
+        return str(stopped.value.code)
+
+    return refused
+
+
+def test_a_damaged_file(folder, refused):
     data = (folder / 'plain.pth').read_bytes()
     (folder / 'plain.pth').write_bytes(data[:len(data) // 2])
-    with pytest.raises(SystemExit) as error:
+    assert 'plain.pth cannot be read' in refused('config.py', 'plain.pth',
+                                                 'out.pth')
+
+
+def test_files_that_are_not_there(refused):
+    message = refused('config.py', 'none.pth', 'out.pth')
+    assert 'none.pth' in message and 'no such file' in message
+    message = refused('none.py', 'plain.pth', 'out.pth')
+    assert 'none.py is given as config' in message
+
+
+def test_what_is_not_written_over(folder, refused):
+    (folder / 'link.pth').symlink_to('plain.pth')
+    for name in ('plain.pth', 'link.pth'):
+        message = refused('config.py', 'plain.pth', name)
+        assert f'{name} is given to write to' in message
+        assert 'would replace plain.pth' in message
+    assert 'is a folder' in refused('config.py', 'plain.pth', 'data')
+
+
+def test_keys_with_module_and_without(folder, refused):
+    state_dict = torch.load(folder / 'plain.pth')
+    state_dict['module.conv1.weight'] = state_dict['conv1.weight']
+    torch.save(state_dict, folder / 'plain.pth')
+    message = refused('config.py', 'plain.pth', 'out.pth')
+    assert 'conv1.weight is there with and without' in message
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        # All of its own, and of the kind, with some kernels in common.
+        dict(type='MobileNetV2', widen_factor=0.25),
+        dict(type='ResNet', depth=18, base_channels=4),
+    ])
+def test_weights_of_another_network(backbone, folder, refused):
+    model = MODELS.build(dict(backbone, type=f'mmpretrain.{backbone["type"]}'))
+    torch.save(model.state_dict(), folder / 'plain.pth')
+    message = refused('config.py', 'plain.pth', 'out.pth')
+    assert 'plain.pth is given' in message and 'config.py' in message
+    assert 'kernels of the backbone' in message
+    assert 'Nothing is written' in message
+
+
+@pytest.mark.parametrize(
+    'missing, taken',
+    [
+        ('layer2.1.conv1.weight', False),
+        # Adapters, norms and the head have what they start with.
+        ('layer3.1.conv2.weight', True),
+        ('layer2.1.bn1.weight', True),
+        ('fc.weight', True),
+    ])
+def test_a_single_missing_weight(missing, taken, folder, monkeypatch, refused):
+    assert children_of(init_model(str(folder / 'config.py')))
+    state_dict = torch.load(folder / 'plain.pth')
+    del state_dict[missing]
+    torch.save(state_dict, folder / 'plain.pth')
+    if taken:
         convert(monkeypatch, folder)
-    assert 'plain.pth cannot be read' in str(error.value)
-    assert not (folder / 'out.pth').exists()
+    else:
+        message = refused('config.py', 'plain.pth', 'out.pth')
+        assert ': 1 of the ' in message and message.count(missing) == 1
 
 
 def test_a_key_nobody_has_is_named(folder, monkeypatch):

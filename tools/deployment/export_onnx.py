@@ -13,10 +13,14 @@ import inspect
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
 from torch import nn
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from model_converters.outputs import check_output
+from run_utils import add_cfg_options, parse_args, read_config
 
 from mmkdna import switch_to_deploy
 from mmkdna.apis import init_model
@@ -92,8 +96,8 @@ class Exported(nn.Module):
         return (out, ) if torch.is_tensor(out) else tuple(out)
 
 
-def parse_args():
-    """Read the command line."""
+def get_parser():
+    """The arguments of export_onnx.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='its checkpoint')
@@ -106,24 +110,37 @@ def parse_args():
         metavar=('H', 'W'),
         help='size to trace with; any other will do as well afterwards')
     parser.add_argument('--opset', type=int, default=17)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    return parser.parse_args()
+    add_cfg_options(parser)
+    return parser
 
 
-def replace_pooling(module):
-    """Replace adaptive pooling to more than one value, in place.
+def replace_resizing(module):
+    """Replace what the exporter would tie to the traced size, in place.
+
+    That is adaptive pooling to more than one value, and mmseg's ``Upsample``
+    by a factor, which computes the size in Python.
 
     Args:
         module (nn.Module): Any module.
     """
+    # Whatever has one has imported it.
+    upsample = getattr(sys.modules.get('mmseg.models.utils'), 'Upsample', ())
     for name, child in module.named_children():
         if isinstance(child, nn.AdaptiveAvgPool2d):
             size = child.output_size
             size = (size, size) if isinstance(size, int) else tuple(size)
             if size != (1, 1):
                 setattr(module, name, AdaptiveAvgPool(size))
+        elif isinstance(child, upsample) and not child.size:
+            setattr(
+                module, name,
+                nn.Upsample(
+                    scale_factor=child.scale_factor,
+                    mode=child.mode,
+                    align_corners=child.align_corners,
+                    recompute_scale_factor=True))
         else:
-            replace_pooling(child)
+            replace_resizing(child)
 
 
 def export(model, path, size, opset):
@@ -136,8 +153,13 @@ def export(model, path, size, opset):
         opset (int): Version of the operator set.
     """
     inputs = torch.zeros(2, 3, *size)
-    with torch.no_grad():
-        outputs = model(inputs)
+    try:
+        with torch.no_grad():
+            outputs = model(inputs)
+    except RuntimeError as error:
+        sys.exit('--size {} {} is given, but the model takes no image of that '
+                 'size: many models, such as YOLOX and RTMDet, need multiples '
+                 'of 32: {}'.format(*size, error))
     names = [f'output{i}' for i in range(len(outputs))]
     axes = {
         name: {
@@ -168,6 +190,35 @@ def export(model, path, size, opset):
         **legacy)
 
 
+def deviation(expected, got):
+    """How far the outputs of a graph are from those of torch.
+
+    Args:
+        expected (Sequence[Tensor]): What torch answers.
+        got (Sequence[Tensor]): What the graph answers.
+
+    Returns:
+        float: The largest error, relative to the largest value of its output.
+
+    Raises:
+        ValueError: If shapes differ or a value is not finite.
+    """
+    shapes = [[tuple(out.shape) for out in outs] for outs in (expected, got)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f'The graph answers shapes {shapes[1]}, those of '
+                         f'torch are expected, {shapes[0]}')
+    worst = 0.
+    for ours, theirs in zip(expected, got):
+        for source, out in (('torch', ours), ('The graph', theirs)):
+            if not out.isfinite().all():
+                raise ValueError(
+                    f'{source} answers values that are not finite, logits or '
+                    'features are expected: look whether the weights are')
+        largest = ours.abs().max().clamp(min=torch.finfo(ours.dtype).tiny)
+        worst = max(worst, float((ours - theirs).abs().max() / largest))
+    return worst
+
+
 def largest_error(model, path, size):
     """Compare a graph in onnxruntime with the model in torch.
 
@@ -179,6 +230,9 @@ def largest_error(model, path, size):
     Returns:
         float: The largest error of an output, relative to its largest value,
         at batch 1, 2 and 3 and at two sizes.
+
+    Raises:
+        ValueError: See :func:`deviation`.
     """
     import onnxruntime
     session = onnxruntime.InferenceSession(
@@ -191,15 +245,14 @@ def largest_error(model, path, size):
             with torch.no_grad():
                 expected = model(inputs)
             got = session.run(None, dict(input=inputs.numpy()))
-            for ours, theirs in zip(expected, got):
-                error = (ours - torch.from_numpy(theirs)).abs().max()
-                worst = max(worst, float(error / ours.abs().max()))
+            worst = max(worst,
+                        deviation(expected, list(map(torch.from_numpy, got))))
     return worst
 
 
 def main():
     """Export."""
-    args = parse_args()
+    args = parse_args(get_parser())
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -210,9 +263,11 @@ def main():
     if not os.path.isdir(folder):
         sys.exit(f'{args.out} is given to write to, but there is no such '
                  'folder')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
+    try:
+        check_output(args.out, args.config, args.checkpoint)
+    except ValueError as error:
+        sys.exit(str(error))
     try:
         model = init_model(cfg, args.checkpoint)
     except (CheckpointError, FileNotFoundError, RuntimeError) as error:
@@ -221,11 +276,14 @@ def main():
     # In eval mode itself as well: torch exports in that mode, and then sets
     # every module back to that of the outermost.
     model = Exported(switch_to_deploy(model)).eval()
-    replace_pooling(model)
+    replace_resizing(model)
     with tempfile.TemporaryDirectory(dir=folder) as part:
         path = os.path.join(part, 'model.onnx')
         export(model, path, args.size, args.opset)
-        error = largest_error(model, path, args.size)
+        try:
+            error = largest_error(model, path, args.size)
+        except ValueError as refusal:
+            sys.exit(f'{refusal}; nothing was written')
         if not error <= TOLERANCE:
             sys.exit(f'The graph deviates from torch by {error:.1e} of the '
                      f'largest value, at most {TOLERANCE:.0e} is expected: '

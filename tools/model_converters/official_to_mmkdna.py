@@ -8,10 +8,14 @@ in most configs, the backbone also needs deep_stem=False.) An existing DST is
 replaced; if anything goes wrong, it stays as it is.
 """
 import argparse
-import os.path as osp
+import sys
 from collections import OrderedDict
+from pathlib import Path
 
 import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from model_converters.outputs import check_output
 
 import mmkdna
 from mmkdna.checkpoints.files import load_file, save_file
@@ -170,10 +174,7 @@ def convert(src, dst, prefix=PREFIX, reverse=False):
         OSError: If a file cannot be read or written.
         ValueError: If ``src`` is not what is expected.
     """
-    if osp.isdir(dst):
-        raise ValueError(f'DST={dst} is a folder, a file is expected')
-    if osp.exists(src) and osp.exists(dst) and osp.samefile(src, dst):
-        raise ValueError(f'SRC and DST are both {dst}, two files are expected')
+    check_output(dst, src)
     state_dict, envelope = unwrap(load_file(src), src)
     direction = to_official if reverse else to_mmkdna
     checkpoint, network = direction(state_dict, envelope, prefix)

@@ -8,17 +8,24 @@ backbone, or of a whole classifier in torchvision's key layout.
 """
 import argparse
 import sys
+from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from model_converters.outputs import check_output
+from run_utils import add_cfg_options, parse_args, read_config
+
 from mmkdna.apis import init_model
-from mmkdna.checkpoints.files import CheckpointError, load_file, save_file
+from mmkdna.checkpoints.alignment import block_layers
+from mmkdna.checkpoints.files import load_file, save_file
 from mmkdna.checkpoints.fitting import fit_children
+from mmkdna.checkpoints.official import strip_module
 
 # torchvision's classifiers, behind the backbone.
 HEADS = ('fc.', 'classifier.1.')
@@ -27,8 +34,8 @@ PARTS = ('backbone', 'neck', 'head', 'decode_head', 'auxiliary_head',
          'rpn_head', 'roi_head', 'bbox_head', 'mask_head')
 
 
-def parse_args():
-    """Read the command line."""
+def get_parser():
+    """The arguments of plain_to_mmkdna.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config of the KernelDNA model')
     parser.add_argument('src', help='checkpoint of the plain network')
@@ -44,8 +51,8 @@ def parse_args():
         type=int,
         metavar='BATCHES',
         help='re-estimate all batch-norm statistics on so many batches')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    return parser.parse_args()
+    add_cfg_options(parser)
+    return parser
 
 
 def rename(state_dict):
@@ -56,9 +63,12 @@ def rename(state_dict):
 
     Returns:
         dict: Of a whole model; what a backbone has is left to its own hook.
+
+    Raises:
+        ValueError: See :func:`strip_module`.
     """
     renamed = {}
-    for key, value in state_dict.items():
+    for key, value in strip_module(state_dict).items():
         head = next((h for h in HEADS if key.startswith(h)), None)
         if head is not None:
             key = 'head.fc.' + key[len(head):]
@@ -68,16 +78,55 @@ def rename(state_dict):
     return renamed
 
 
+def load(model, state_dict):
+    """Load plain weights, all of the backbone's kernels.
+
+    Args:
+        model (nn.Module): A linked model.
+        state_dict (dict): Of a backbone, or of a whole model.
+
+    Raises:
+        ValueError: If a kernel has none, other than a child's or that of a
+            block that starts as the identity.
+    """
+    weights = dict(model.backbone.named_parameters())
+    # A child owns none.
+    kernels = {
+        name: weight.detach().clone()
+        for name, weight in weights.items()
+        if weight.ndim == 4 and '.adapter.' not in name
+    }
+    # What is not loaded is told by it, whatever was there before.
+    for name in kernels:
+        nn.init.constant_(weights[name], float('nan'))
+    load_state_dict(model, rename(state_dict), logger='current')
+    missing = [name for name in kernels if weights[name].isnan().all()]
+    with torch.no_grad():
+        for name in missing:
+            weights[name].copy_(kernels[name])
+    for name, block in model.backbone.named_modules():
+        layers = block_layers(name, block)
+        last = weights.get(f'{layers[-1].norm}.weight') if layers else None
+        if last is not None and not last.any():
+            missing = [
+                key for key in missing if not key.startswith(f'{name}.')
+            ]
+    if missing:
+        raise ValueError(
+            f'{len(missing)} of the {len(kernels)} kernels of the backbone '
+            f'are not in it, or of another shape: {", ".join(missing[:5])}'
+            f'{", ..." * (len(missing) > 5)}')
+
+
 def main():
     """Convert."""
-    args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    args = parse_args(get_parser())
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     try:
+        check_output(args.dst, args.config, args.src)
         state_dict = load_file(args.src)
-    except CheckpointError as error:
+    except (OSError, ValueError) as error:
         sys.exit(str(error))
     state_dict = state_dict.get('state_dict', state_dict)
     # What the weights do not have comes out the same each time.
@@ -86,7 +135,11 @@ def main():
     if args.fit and not any('own_weight' in key for key in model.state_dict()):
         sys.exit('--fit is given, but no child keeps its own kernel to be '
                  'fitted to: set model.backbone.conv_cfg.keep_own_kernel=True')
-    load_state_dict(model, rename(state_dict), logger='current')
+    try:
+        load(model, state_dict)
+    except ValueError as error:
+        sys.exit(f'{args.src} is given, the weights of the plain network of '
+                 f'{args.config} are expected: {error}. Nothing is written')
 
     def batches(number):
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)

@@ -7,10 +7,17 @@ child is an independent convolution, so that norms can be fused and the model
 exported.
 """
 import argparse
+import os
 import os.path as osp
 import sys
+import tempfile
+from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from model_converters.outputs import check_output
+from run_utils import add_cfg_options, describe, parse_args, read_config
 
 from mmkdna import switch_to_deploy
 from mmkdna.apis import init_model
@@ -18,45 +25,81 @@ from mmkdna.checkpoints.files import CheckpointError, load_file, save_file
 from mmkdna.deploy import deploy_config
 
 
-def parse_args():
-    """Read the command line."""
+def get_parser():
+    """The arguments of switch_to_deploy.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config of the trained model')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('dst', help='checkpoint to write, *.pth')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    return parser.parse_args()
+    add_cfg_options(parser)
+    return parser
+
+
+def deploy(cfg, model):
+    """What is written, tried out.
+
+    Args:
+        cfg (Config): Config of the model.
+        model (nn.Module): The trained model; changed in place.
+
+    Returns:
+        tuple[str, dict]: The text of the config, and the state dict.
+
+    Raises:
+        ValueError: If the one does not load into the model of the other.
+    """
+    text = deploy_config(cfg).pretty_text
+    state_dict = switch_to_deploy(model).state_dict()
+    try:
+        deployed = init_model(Config.fromstring(text, '.py'))
+        deployed.load_state_dict(state_dict, strict=True)
+    except Exception as error:
+        raise ValueError(
+            'the config of its deploy form would not be one of its weights: '
+            f'{describe(error)}') from error
+    return text, state_dict
 
 
 def main():
     """Convert."""
-    args = parse_args()
+    args = parse_args(get_parser())
     if not args.dst.endswith('.pth'):
         sys.exit(f'{args.dst} is given to write to, but a name that ends in '
                  '.pth is expected: the config gets the same name in .py')
     config = osp.splitext(args.dst)[0] + '.py'
-    if not osp.isdir(osp.dirname(osp.abspath(args.dst))):
+    folder = osp.dirname(osp.abspath(args.dst))
+    if not osp.isdir(folder):
         sys.exit(f'{args.dst} is given to write to, but there is no such '
                  'folder')
-    if osp.realpath(config) == osp.realpath(args.config):
-        sys.exit(f'{args.dst} is given to write to, and the config beside it '
-                 f'would replace {args.config}: choose another name')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    try:
+        for path in (config, args.dst):
+            check_output(path, args.config, args.checkpoint)
+    except ValueError as error:
+        sys.exit(str(error))
+    cfg = read_config(args.config, args.cfg_options)
     try:
         model = init_model(cfg, args.checkpoint)
     except (CheckpointError, FileNotFoundError, RuntimeError) as error:
         sys.exit(f'{args.checkpoint} is given, the checkpoint of a model of '
                  f'{args.config} is expected: {error}')
-    cfg = deploy_config(cfg)
+    try:
+        text, state_dict = deploy(cfg, model)
+    except ValueError as error:
+        sys.exit(f'{args.config} is given, but {error}. Nothing is written: '
+                 'write every KernelDNA convolution as type=\'KernelDNA\', '
+                 'and other classes by the names they are registered by')
     # Names of classes and the like stay; what is to be resumed does not.
-    meta = dict(
-        load_file(args.checkpoint).get('meta') or {}, cfg=cfg.pretty_text)
-    save_file(
-        dict(meta=meta, state_dict=switch_to_deploy(model).state_dict()),
-        args.dst)
-    cfg.dump(config)
+    meta = dict(load_file(args.checkpoint).get('meta') or {}, cfg=text)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as part:
+            part = Path(part)
+            (part / 'config').write_text(text, encoding='utf-8')
+            save_file(dict(meta=meta, state_dict=state_dict), part / 'weights')
+            os.replace(part / 'config', config)
+            os.replace(part / 'weights', args.dst)
+    except OSError as error:
+        sys.exit(f'{args.dst} is given to write to, but it cannot be '
+                 f'written: {error}')
 
 
 if __name__ == '__main__':
