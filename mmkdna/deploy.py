@@ -1,12 +1,11 @@
 """A linked model made ready to fuse and to export."""
 from mmengine.config import Config
-
 from torch.nn.utils import parametrize
 
 from .backbones import BACKBONES
+from .backbones.base import CONV_TYPES, type_path
 from .linking import named_convs
 
-CONV_TYPES = ('KernelDNA', 'KernelDNAConv2d')
 TRAINING_HOOKS = ('ChildFittingHook', 'KernelSharingHook')
 
 
@@ -56,16 +55,9 @@ def deploy_config(cfg):
     if cfg.get('custom_hooks'):
         cfg.custom_hooks = [
             hook for hook in cfg.custom_hooks
-            if _path(hook['type'])[-1] not in TRAINING_HOOKS
+            if type_path(hook['type'])[-1] not in TRAINING_HOOKS
         ]
     return cfg
-
-
-def _path(kind):
-    """The parts of a type's name, be it a class, its path or its name."""
-    if isinstance(kind, type):
-        kind = f'{kind.__module__}.{kind.__name__}'
-    return str(kind).split('.')
 
 
 def _deployed(node):
@@ -75,7 +67,7 @@ def _deployed(node):
         return node
     for key, value in node.items():
         node[key] = _deployed(value)
-    path = _path(node.get('type'))
+    path = type_path(node.get('type'))
     if path[-1] in CONV_TYPES:
         node.update(type='KernelDNA', deploy=True, keep_own_kernel=False)
     elif path[-1] in BACKBONES:

@@ -1,5 +1,22 @@
 """What the backbones of all host libraries have in common."""
 
+CONV_TYPES = ('KernelDNA', 'KernelDNAConv2d')
+
+
+def type_path(kind):
+    """The parts of a type's name.
+
+    Args:
+        kind (type | str): A class, its path, or its name in a registry with
+            or without a scope.
+
+    Returns:
+        list[str]: The last one is the class's own name.
+    """
+    if isinstance(kind, type):
+        kind = f'{kind.__module__}.{kind.__name__}'
+    return str(kind).split('.')
+
 
 def check_sharing_stages(stages, choices):
     """Check which stages shall share.
@@ -35,8 +52,8 @@ def sharing_conv_cfg(conv_cfg, **defaults):
     Raises:
         ValueError: If the type is another one.
     """
-    types = ('KernelDNA', 'mmkdna.KernelDNA')
-    if not isinstance(conv_cfg, dict) or conv_cfg.get('type') not in types:
+    if (not isinstance(conv_cfg, dict)
+            or type_path(conv_cfg.get('type'))[-1] not in CONV_TYPES):
         raise ValueError(
             f'conv_cfg={conv_cfg!r} is given, '
             'dict(type=\'KernelDNA\', ...) is expected: it sets the options '

@@ -145,6 +145,13 @@ def test_conv_cfg_sets_the_options():
     assert len(children_of(small(depth=50, conv_cfg=wider))) == 4 + 2
 
 
+@pytest.mark.parametrize(
+    'kind', [KernelDNAConv2d, 'mmkdna.KernelDNAConv2d'], ids=str)
+def test_conv_cfg_names_a_class(kind):
+    model = small(conv_cfg=dict(type=kind))
+    assert links_of(model) == links_of(small())
+
+
 def test_init_weights_leaves_a_new_adapter_as_it_is():
     model = small(init_cfg=[
         dict(type='Kaiming', layer='Conv2d'),

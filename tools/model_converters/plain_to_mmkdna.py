@@ -24,7 +24,7 @@ from run_utils import add_cfg_options, parse_args, read_config
 from mmkdna.apis import init_model
 from mmkdna.checkpoints.alignment import block_layers
 from mmkdna.checkpoints.files import load_file, save_file
-from mmkdna.checkpoints.fitting import fit_children
+from mmkdna.checkpoints.fitting import fit_children, training_inputs
 from mmkdna.checkpoints.official import strip_module
 
 # torchvision's classifiers, behind the backbone.
@@ -144,7 +144,7 @@ def main():
     def batches(number):
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
         for _, batch in zip(range(number), loader):
-            yield model.data_preprocessor(batch, False)['inputs']
+            yield training_inputs(model, batch)
 
     if args.fit:
         fit_children(model, list(batches(args.fit)), model.extract_feat)
