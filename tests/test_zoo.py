@@ -47,6 +47,7 @@ def test_a_config_is_what_its_metafile_says(path, seen):
         model = init_model(config)
         seen[key] = model_cost(model, image_shape(config))
         answers(model, config.default_scope)
+        trains_what_it_adds(model)
         if path.parent.name == 'stock':
             starts(model)
     cost = seen[key]
@@ -69,6 +70,19 @@ def answers(model, host):
     predicted = dict(
         mmdet='pred_instances', mmseg='pred_sem_seg', mmpretrain='pred_score')
     assert predicted[host] in sample
+
+
+def trains_what_it_adds(model):
+    """The blocks more than stock, identities at first, can become others."""
+    backbone = model.backbone
+    if type(backbone).__name__ != 'KernelDNAResNet':
+        return
+    _, stock = type(backbone).__bases__
+    _, numbers = stock.arch_settings[backbone.depth]
+    for layer, number in zip(backbone.res_layers, numbers):
+        for block in [*getattr(backbone, layer)][number:]:
+            for name, parameter in block.named_parameters():
+                assert parameter.requires_grad, f'{layer}, {name}'
 
 
 def starts(model):
