@@ -6,11 +6,12 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from torch import nn
 
 from mmkdna.analysis import image_shape, model_cost
 from mmkdna.apis import init_model
 from tests.runs import ROOT, load_tool
-from tests.utils import children_of, make_images
+from tests.utils import children_of, kernel_dna, make_images
 
 CONFIGS = sorted(
     path for path in ROOT.glob('configs/*/*.py') if path.parts[-2] != '_base_')
@@ -48,6 +49,8 @@ def test_a_config_is_what_its_metafile_says(path, seen):
         seen[key] = model_cost(model, image_shape(config))
         answers(model, config.default_scope)
         trains_what_it_adds(model)
+        if config.train_dataloader.batch_size < 8:
+            norms_what_varies(model)
         if path.parent.name == 'stock':
             starts(model)
     cost = seen[key]
@@ -83,6 +86,14 @@ def trains_what_it_adds(model):
         for block in [*getattr(backbone, layer)][number:]:
             for name, parameter in block.named_parameters():
                 assert parameter.requires_grad, f'{layer}, {name}'
+
+
+def norms_what_varies(model):
+    """No gate in neck and heads takes batch statistics of a few images."""
+    for name, conv in kernel_dna(model).items():
+        gate = conv.adapter and conv.adapter.gate
+        if gate is not None and not name.startswith('backbone.'):
+            assert not isinstance(gate.norm, nn.BatchNorm2d), name
 
 
 def starts(model):
