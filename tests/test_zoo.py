@@ -1,4 +1,5 @@
 """Every config of the repository, its metafile, and the tables."""
+import inspect
 from collections import defaultdict
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS
 from torch import nn
 
 from mmkdna.analysis import image_shape, model_cost
@@ -48,6 +50,7 @@ def test_a_config_is_what_its_metafile_says(path, seen):
         model = init_model(config)
         seen[key] = model_cost(model, image_shape(config))
         answers(model, config.default_scope)
+        takes_no_other_place(config.model, config.default_scope)
         trains_what_it_adds(model)
         if config.train_dataloader.batch_size < 8:
             norms_what_varies(model)
@@ -73,6 +76,22 @@ def answers(model, host):
     predicted = dict(
         mmdet='pred_instances', mmseg='pred_sem_seg', mmpretrain='pred_score')
     assert predicted[host] in sample
+
+
+def takes_no_other_place(part, scope):
+    """Our conv_cfg replaces no special one, as EfficientNet's that pads."""
+    if isinstance(part, (list, tuple)):
+        for item in part:
+            takes_no_other_place(item, scope)
+    if not isinstance(part, dict):
+        return
+    if (part.get('conv_cfg') or {}).get('type') == 'KernelDNA':
+        with MODELS.switch_scope_and_registry(scope) as registry:
+            cls = registry.get(part['type'])
+        parameter = inspect.signature(cls).parameters.get('conv_cfg')
+        default = parameter and parameter.default
+        assert (default or {}).get('type') in (None, 'Conv2d', 'KernelDNA')
+    takes_no_other_place(list(part.values()), scope)
 
 
 def trains_what_it_adds(model):
