@@ -59,8 +59,8 @@ def add_cfg_options(parser):
         action=DictAction,
         metavar='KEY=VALUE',
         help='settings that come before those of the config, such as '
-        'train_dataloader.batch_size=4 or "model.roi_head=dict(type=...)", '
-        'without white space')
+        'train_dataloader.batch_size=4 model.neck.conv_cfg.type=KernelDNA '
+        'model.neck.conv_cfg.rd_ratio=0.5, without white space in them')
 
 
 def parse_args(parser):
@@ -97,6 +97,12 @@ def read_config(config, cfg_options=None):
         raise SystemExit(
             f'{config} is given as config, but there is no such file in '
             f'{os.getcwd()}: the configs are in {CONFIGS}')
+    for key, value in (cfg_options or {}).items():
+        if _holds_dict(value):
+            raise SystemExit(
+                f'--cfg-options gives {key} the value {value}, but it takes '
+                'no dicts: give an option for each key of the dict, such as '
+                f'{key}.type=KernelDNA')
     try:
         cfg = Config.fromfile(config)
         cfg.merge_from_dict(cfg_options or {})
@@ -112,6 +118,13 @@ def read_config(config, cfg_options=None):
     if absent:
         raise SystemExit(f'{config} is a config of {absent}')
     return cfg
+
+
+def _holds_dict(value):
+    """Whether mmengine has kept a dict, or its pieces, as strings."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_dict, value))
+    return isinstance(value, str) and value.startswith(('dict(', '{'))
 
 
 def load_config(args, task):

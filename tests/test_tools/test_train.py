@@ -89,6 +89,12 @@ NO_FILE = 'there is no such file'
                                                  ]),
         (['tiny.py', '--cfg-options', 'pipeline.7.type=X'
           ], ['--cfg-options', 'pipeline.7.type', 'cannot be read']),
+        (['tiny.py', '--cfg-options', "model.neck.conv_cfg=dict(type='A')"
+          ], ["dict(type='A')", 'model.neck.conv_cfg.type=KernelDNA']),
+        (['tiny.py', '--cfg-options', "model.neck={'type':'A','b':1}"
+          ], ['model.neck the value', 'each key', 'model.neck.type=']),
+        (['tiny.py', '--cfg-options', 'pipeline=[dict(type=A)]'
+          ], ['pipeline', 'each key']),
         (['tiny.py', '--amp'], ['--amp', 'GPU', 'leave --amp away']),
         (['tiny.py', '--auto-scale-lr', '--cfg-options', 'auto_scale_lr=None'
           ], ['--auto-scale-lr', 'tiny.py', 'auto_scale_lr.base_batch_size']),
