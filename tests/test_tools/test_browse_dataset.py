@@ -110,7 +110,7 @@ def test_classes(classifier):
         ([
             'tiny.py', '--cfg-options',
             'train_dataloader.dataset.data_root=none'
-        ], ['none', 'train_dataloader, data_root', 'data_root=FOLDER']),
+        ], ['none', 'train_dataloader.dataset.data_root=PATH']),
     ],
     ids=lambda value: ' '.join(value[:3]))
 def test_refuses(classifier, refuse, args, said):

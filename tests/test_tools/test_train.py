@@ -193,6 +193,7 @@ other = dict(dataset, ann_file='none.txt')
 train_dataloader = dict(dataset=dict(
     _delete_=True, type='RepeatDataset', times=2,
     dataset=dict(type='ConcatDataset', datasets=[dataset, other])))
+val_evaluator = [dict(type='Accuracy')] * 2
 '''
 
 
@@ -204,19 +205,33 @@ train_dataloader = dict(dataset=dict(
         (['train_dataloader.dataset.data_prefix.img_path=none'], 'data/none'),
         (['train_dataloader.dataset.ann_file=none.txt'], 'data/none.txt'),
         (['val_evaluator.ann_file=none.json'], 'none.json'),
-        (['train_dataloader.batch_size=2'], 'data/none.txt'),
     ],
     ids=lambda value: value[0])
 def test_refuses_missing_data(classifier, refuse, args, path):
-    config = 'tiny.py'
-    if 'batch_size' in args[0]:
-        config = 'concatenated.py'
-        (classifier / config).write_text(CONCATENATED)
-    message = refuse('train', config, '--cfg-options', *args)
+    message = refuse('train', 'tiny.py', '--cfg-options', *args)
     assert message.startswith(f'{path} is expected to hold data')
-    for part in (config, str(classifier), 'data_root=FOLDER', 'MMKDNA_DATA',
-                 'make_shapes.py'):
+    key = args[0].partition('=')[0]
+    for part in (f'({key} in tiny.py)', f'--cfg-options {key}=PATH',
+                 str(classifier), 'MMKDNA_DATA', 'make_shapes.py'):
         assert part in message
+    assert ('from data on' in message) == path.startswith('data/')
+
+
+@pytest.mark.parametrize('args, key', [
+    ([], 'train_dataloader.dataset.dataset.datasets.1.ann_file'),
+    (['train_dataloader.dataset.dataset.datasets.0.data_root=none'
+      ], 'train_dataloader.dataset.dataset.datasets.0.data_root'),
+    ([
+        'train_dataloader.dataset.dataset.datasets.1.ann_file=',
+        'val_evaluator.1.ann_file=none.json'
+    ], 'val_evaluator.1.ann_file'),
+])
+def test_names_the_key_of_missing_data(classifier, refuse, args, key):
+    """Which the advice changes, in wrappers and lists too."""
+    (classifier / 'concatenated.py').write_text(CONCATENATED)
+    args = ['concatenated.py', '--cfg-options', 'randomness.seed=1', *args]
+    assert f'--cfg-options {key}=PATH' in refuse('train', *args)
+    assert 'is/there' in refuse('train', *args, f'{key}=is/there')
 
 
 def test_data_that_comes_by_itself_may_be_missing(classifier):
