@@ -9,6 +9,9 @@ from tests.runs import CONFIGS, ROOT, run_tool
 pytest.importorskip('mmpretrain')
 RESNET18 = CONFIGS / 'resnet' / 'kdna-resnet18_8xb32_in1k.py'
 PLAIN = CONFIGS / 'resnet' / 'kdna-resnet18-plain_8xb32_in1k.py'
+PSPNET = (
+    CONFIGS / 'pspnet' / 'pspnet_r18-kdna-d8_4xb2-80k_cityscapes-512x1024.py')
+NO_SIZE = ['--cfg-options', 'model.data_preprocessor.size=None']
 
 
 def test_compares_configs(tmp_path):
@@ -73,6 +76,7 @@ def test_deformable_convolutions_are_not_counted(tmp_path, monkeypatch,
 @pytest.mark.parametrize('tool, args, said', [
     ('get_flops', ['none.py'], ['none.py', 'no such file', 'configs']),
     ('get_flops', [RESNET18, '--shape', '0', '5'], ['[0, 5]', 'positive']),
+    ('get_flops', [PSPNET, *NO_SIZE], [str(PSPNET), 'give --shape']),
     ('sharing', ['none.py'], ['none.py', 'no such file', 'configs']),
     ('sharing', [RESNET18, '--out', 'graph.txt'], ['graph.txt', '.svg']),
 ])  # yapf: disable

@@ -50,8 +50,11 @@ def main():
     for path in args.configs:
         cfg = read_config(path, args.cfg_options)
         try:
-            costs[path] = model_cost(
-                init_model(cfg), args.shape or image_shape(cfg))
+            shape = args.shape or image_shape(cfg)
+        except ValueError as error:
+            raise SystemExit(f'{path}: {error}: give --shape H W') from error
+        try:
+            costs[path] = model_cost(init_model(cfg), shape)
         except NotImplementedError as error:
             raise SystemExit(f'{path}: {error}') from error
     rows = []
