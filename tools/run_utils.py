@@ -195,11 +195,13 @@ def describe(error):
             f'{osp.basename(frame.filename)}, line {frame.lineno}]')
 
 
-def build_runner(cfg):
-    """Build the runner.
+def build_runner(cfg, splits):
+    """Build the runner, and what it would build at its start only.
 
     Args:
         cfg (Config): The checked config.
+        splits (Sequence[str]): Those that are used of 'train', 'val' and
+            'test'.
 
     Returns:
         Runner: The runner the config asks for, or mmengine's own.
@@ -215,9 +217,27 @@ def build_runner(cfg):
                 loader.setdefault('persistent_workers',
                                   loader.get('num_workers', 0) > 0)
                 loader.setdefault('pin_memory', get_device() != 'cpu')
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    what = 'runner'
+    try:
+        runner = (
+            RUNNERS.build(cfg)
+            if 'runner_type' in cfg else Runner.from_cfg(cfg))
+        for split in splits:
+            what = f'{split}_dataloader, {split}_cfg or {split}_evaluator'
+            getattr(runner, f'{split}_loop')
+        # A FlexibleRunner leaves its own to the strategy.
+        if 'train' in splits and hasattr(runner, 'build_optim_wrapper'):
+            # Of an unknown one mmengine says no more than None.
+            optimizer = cfg.optim_wrapper.get('optimizer')
+            what = f'optim_wrapper, with the optimizer {optimizer},'
+            runner.optim_wrapper = runner.build_optim_wrapper(
+                runner.optim_wrapper)
+    except Exception as error:
+        raise SystemExit(
+            f'The {what} of {cfg.filename} cannot be built: '
+            f'{describe(error)}. Correct its type or its options, in the '
+            'config or by --cfg-options') from error
+    return runner
 
 
 def start_gloo():

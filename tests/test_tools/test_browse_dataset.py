@@ -104,6 +104,8 @@ def test_classes(classifier):
 @pytest.mark.parametrize(
     'args, said', [
         (['tiny.py', '--not-show'], ['--not-show', '--output-dir FOLDER']),
+        (['tiny.py', '--number', '0'], ['--number 0', 'at least 1']),
+        (['tiny.py', '--number', '-1'], ['--number -1', 'at least 1']),
         (['none.py'], ['none.py', 'there is no such file']),
         (['tiny.py', '--cfg-options', 'val_dataloader=None', '--split', 'val'
           ], ['tiny.py', 'no val_dataloader']),

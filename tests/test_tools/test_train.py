@@ -184,6 +184,28 @@ def test_refuses_a_model(classifier, refuse, options, said):
         assert part in message
 
 
+@pytest.mark.parametrize('option, said', [
+    ('optim_wrapper.optimizer.type=SGDD', 'The optim_wrapper'),
+    ('optim_wrapper.optimizer.speed=1', 'The optim_wrapper'),
+    ('train_dataloader.dataset.type=CustomDatasett', 'The train_dataloader'),
+    ('train_dataloader.dataset.pipeline.1.type=Packk', 'train_dataloader'),
+    ('val_evaluator.type=Accuracyy', 'The val_dataloader, val_cfg or val_ev'),
+    ('default_hooks.logger.type=Loggerr', 'The runner of'),
+])
+def test_refuses_what_the_runner_cannot_build(classifier, monkeypatch, option,
+                                              said):
+    monkeypatch.setattr('sys.argv',
+                        ['train', 'tiny.py', '--cfg-options', option])
+    with pytest.raises(SystemExit) as stopped:
+        load_tool('train').main()
+    message = stopped.value.code
+    name = option.partition('=')[2].replace('1', 'speed')
+    for part in (said, 'tiny.py cannot be built', name, '--cfg-options'):
+        assert part in message
+    assert '\n' not in message
+    assert stopped.value.__cause__ is not None
+
+
 CONCATENATED = '''
 _base_ = 'tiny.py'
 dataset = dict(
