@@ -157,6 +157,33 @@ def test_a_metafile_lists_its_folder(folder):
             assert (ROOT / model['Training Log']).is_file()
 
 
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
+def test_a_collection_has_all_data_of_its_models(folder):
+    text = yaml.safe_load((folder / 'metafile.yml').read_text())
+    data = text['Collections'][0]['Metadata']['Training Data']
+    used = {model['Metadata']['Training Data'] for model in text['Models']}
+    assert ({data} if isinstance(data, str) else set(data)) == used
+
+
+@pytest.mark.parametrize('folder, name, tasks', [
+    ('faster_rcnn', '', ['Object Detection']),
+    ('mask_rcnn', '', ['Object Detection', 'Instance Segmentation']),
+    ('cascade_rcnn', '', ['Object Detection', 'Instance Segmentation']),
+    ('stock', 'solov2', ['Instance Segmentation']),
+    ('stock', 'yolov3', ['Object Detection']),
+    ('fcn', '', ['Semantic Segmentation']),
+    ('resnet', '', ['Image Classification']),
+])
+def test_tasks(folder, name, tasks):
+    models = [
+        model for model in entries(ROOT / 'configs' / folder)
+        if name in model['Name']
+    ]
+    assert models
+    for model in models:
+        assert [result['Task'] for result in model['Results']] == tasks
+
+
 def test_the_index_imports_every_metafile():
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
     assert index == [
