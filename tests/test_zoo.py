@@ -1,4 +1,5 @@
 """Every config of the repository, its metafile, and the tables."""
+import inspect
 from collections import defaultdict
 
 import pytest
@@ -6,11 +7,13 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS
+from torch import nn
 
 from mmkdna.analysis import image_shape, model_cost
 from mmkdna.apis import init_model
 from tests.runs import ROOT, load_tool
-from tests.utils import children_of, make_images
+from tests.utils import children_of, kernel_dna, make_images
 
 CONFIGS = sorted(
     path for path in ROOT.glob('configs/*/*.py') if path.parts[-2] != '_base_')
@@ -47,6 +50,10 @@ def test_a_config_is_what_its_metafile_says(path, seen):
         model = init_model(config)
         seen[key] = model_cost(model, image_shape(config))
         answers(model, config.default_scope)
+        takes_no_other_place(config.model, config.default_scope)
+        trains_what_it_adds(model)
+        if config.train_dataloader.batch_size < 8:
+            norms_what_varies(model)
         if path.parent.name == 'stock':
             starts(model)
     cost = seen[key]
@@ -69,6 +76,43 @@ def answers(model, host):
     predicted = dict(
         mmdet='pred_instances', mmseg='pred_sem_seg', mmpretrain='pred_score')
     assert predicted[host] in sample
+
+
+def takes_no_other_place(part, scope):
+    """Our conv_cfg replaces no special one, as EfficientNet's that pads."""
+    if isinstance(part, (list, tuple)):
+        for item in part:
+            takes_no_other_place(item, scope)
+    if not isinstance(part, dict):
+        return
+    if (part.get('conv_cfg') or {}).get('type') == 'KernelDNA':
+        with MODELS.switch_scope_and_registry(scope) as registry:
+            cls = registry.get(part['type'])
+        parameter = inspect.signature(cls).parameters.get('conv_cfg')
+        default = parameter and parameter.default
+        assert (default or {}).get('type') in (None, 'Conv2d', 'KernelDNA')
+    takes_no_other_place(list(part.values()), scope)
+
+
+def trains_what_it_adds(model):
+    """The blocks more than stock, identities at first, can become others."""
+    backbone = model.backbone
+    if type(backbone).__name__ != 'KernelDNAResNet':
+        return
+    _, stock = type(backbone).__bases__
+    _, numbers = stock.arch_settings[backbone.depth]
+    for layer, number in zip(backbone.res_layers, numbers):
+        for block in [*getattr(backbone, layer)][number:]:
+            for name, parameter in block.named_parameters():
+                assert parameter.requires_grad, f'{layer}, {name}'
+
+
+def norms_what_varies(model):
+    """No gate in neck and heads takes batch statistics of a few images."""
+    for name, conv in kernel_dna(model).items():
+        gate = conv.adapter and conv.adapter.gate
+        if gate is not None and not name.startswith('backbone.'):
+            assert not isinstance(gate.norm, nn.BatchNorm2d), name
 
 
 def starts(model):
@@ -111,6 +155,33 @@ def test_a_metafile_lists_its_folder(folder):
         assert (ROOT / model['Config']).is_file()
         if any(result['Metrics'] for result in model['Results']):
             assert (ROOT / model['Training Log']).is_file()
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
+def test_a_collection_has_all_data_of_its_models(folder):
+    text = yaml.safe_load((folder / 'metafile.yml').read_text())
+    data = text['Collections'][0]['Metadata']['Training Data']
+    used = {model['Metadata']['Training Data'] for model in text['Models']}
+    assert ({data} if isinstance(data, str) else set(data)) == used
+
+
+@pytest.mark.parametrize('folder, name, tasks', [
+    ('faster_rcnn', '', ['Object Detection']),
+    ('mask_rcnn', '', ['Object Detection', 'Instance Segmentation']),
+    ('cascade_rcnn', '', ['Object Detection', 'Instance Segmentation']),
+    ('stock', 'solov2', ['Instance Segmentation']),
+    ('stock', 'yolov3', ['Object Detection']),
+    ('fcn', '', ['Semantic Segmentation']),
+    ('resnet', '', ['Image Classification']),
+])
+def test_tasks(folder, name, tasks):
+    models = [
+        model for model in entries(ROOT / 'configs' / folder)
+        if name in model['Name']
+    ]
+    assert models
+    for model in models:
+        assert [result['Task'] for result in model['Results']] == tasks
 
 
 def test_the_index_imports_every_metafile():

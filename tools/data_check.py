@@ -15,18 +15,18 @@ def check_data(cfg, splits):
             'test'.
     """
     for split in splits:
-        for dataset in leaf_datasets(cfg.get(f'{split}_dataloader')):
+        for where, dataset in _inner(
+                cfg.get(f'{split}_dataloader') or {}, f'{split}_dataloader'):
             if _comes_by_itself(dataset, cfg.get('default_scope')):
                 continue
+            root = dataset.get('data_root') or ''
             for key, path in _paths(dataset):
-                _check_path(path, f'{split}_dataloader, {key}', split, cfg)
-        evaluators = cfg.get(f'{split}_evaluator') or []
-        if isinstance(evaluators, dict):
-            evaluators = [evaluators]
-        for evaluator in evaluators:
+                _check_path(path, f'{where}.{key}', cfg,
+                            '' if key == 'data_root' else root)
+        for where, evaluator in _numbered(
+                cfg.get(f'{split}_evaluator'), f'{split}_evaluator'):
             if isinstance(evaluator.get('ann_file'), str):
-                _check_path(evaluator['ann_file'],
-                            f'{split}_evaluator, ann_file', split, cfg)
+                _check_path(evaluator['ann_file'], f'{where}.ann_file', cfg)
 
 
 def leaf_datasets(dataloader):
@@ -38,13 +38,27 @@ def leaf_datasets(dataloader):
     Yields:
         dict: Config of a dataset that wraps no other one.
     """
-    inner = dataloader or {}
-    inner = inner.get('dataset') or inner.get('datasets') or []
-    for dataset in inner if isinstance(inner, list) else [inner]:
+    for _, dataset in _inner(dataloader or {}, ''):
+        yield dataset
+
+
+def _inner(node, where):
+    """The innermost datasets in a config, behind their keys."""
+    key = 'dataset' if node.get('dataset') else 'datasets'
+    for here, dataset in _numbered(node.get(key), f'{where}.{key}'):
         if dataset.get('dataset') or dataset.get('datasets'):
-            yield from leaf_datasets(dataset)
+            yield from _inner(dataset, here)
         else:
-            yield dataset
+            yield here, dataset
+
+
+def _numbered(value, where):
+    """A config by its key, or each one of a list."""
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield f'{where}.{index}', item
+    elif value:
+        yield where, value
 
 
 def _comes_by_itself(dataset, scope):
@@ -67,20 +81,21 @@ def _paths(dataset):
         yield 'data_root', root
     prefix = dataset.get('data_prefix') or {}
     if not isinstance(prefix, dict):
-        prefix = {'data_prefix': prefix}
-    for key, path in {**prefix, 'ann_file': dataset.get('ann_file')}.items():
+        prefix = {'': prefix}
+    paths = {f'data_prefix.{key}'.rstrip('.'): prefix[key] for key in prefix}
+    for key, path in {**paths, 'ann_file': dataset.get('ann_file')}.items():
         if isinstance(path, str) and path:
             yield key, osp.join(root, path)
 
 
-def _check_path(path, where, split, cfg):
+def _check_path(path, key, cfg, root=''):
     if '://' in path or osp.exists(osp.expanduser(path)):
         return
+    base = f' (absolute, or from {root} on)' if root else ''
     raise SystemExit(
-        f'{path} is expected to hold data ({where} in {cfg.filename}), but '
+        f'{path} is expected to hold data ({key} in {cfg.filename}), but '
         f'there is no such file or folder in {os.getcwd()}: put the dataset '
-        'there, or name the folder it is in with --cfg-options '
-        f'{split}_dataloader.dataset.data_root=FOLDER (and the ann_file of '
-        f'{split}_evaluator, if it has one); configs on real pictures read '
-        'the environment variable MMKDNA_DATA, and the data of the shapes '
-        'configs is made by tools/dataset_converters/make_shapes.py')
+        f'there, or say where it is with --cfg-options {key}=PATH{base}; '
+        'configs on real pictures read the environment variable MMKDNA_DATA, '
+        'and the data of the shapes configs is made by '
+        'tools/dataset_converters/make_shapes.py')

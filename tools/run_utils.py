@@ -59,8 +59,8 @@ def add_cfg_options(parser):
         action=DictAction,
         metavar='KEY=VALUE',
         help='settings that come before those of the config, such as '
-        'train_dataloader.batch_size=4 or "model.roi_head=dict(type=...)", '
-        'without white space')
+        'train_dataloader.batch_size=4 model.neck.conv_cfg.type=KernelDNA '
+        'model.neck.conv_cfg.rd_ratio=0.5, without white space in them')
 
 
 def parse_args(parser):
@@ -97,6 +97,12 @@ def read_config(config, cfg_options=None):
         raise SystemExit(
             f'{config} is given as config, but there is no such file in '
             f'{os.getcwd()}: the configs are in {CONFIGS}')
+    for key, value in (cfg_options or {}).items():
+        if _holds_dict(value):
+            raise SystemExit(
+                f'--cfg-options gives {key} the value {value}, but it takes '
+                'no dicts: give an option for each key of the dict, such as '
+                f'{key}.type=KernelDNA')
     try:
         cfg = Config.fromfile(config)
         cfg.merge_from_dict(cfg_options or {})
@@ -112,6 +118,13 @@ def read_config(config, cfg_options=None):
     if absent:
         raise SystemExit(f'{config} is a config of {absent}')
     return cfg
+
+
+def _holds_dict(value):
+    """Whether mmengine has kept a dict, or its pieces, as strings."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_dict, value))
+    return isinstance(value, str) and value.startswith(('dict(', '{'))
 
 
 def load_config(args, task):
@@ -182,11 +195,13 @@ def describe(error):
             f'{osp.basename(frame.filename)}, line {frame.lineno}]')
 
 
-def build_runner(cfg):
-    """Build the runner.
+def build_runner(cfg, splits):
+    """Build the runner, and what it would build at its start only.
 
     Args:
         cfg (Config): The checked config.
+        splits (Sequence[str]): Those that are used of 'train', 'val' and
+            'test'.
 
     Returns:
         Runner: The runner the config asks for, or mmengine's own.
@@ -202,9 +217,27 @@ def build_runner(cfg):
                 loader.setdefault('persistent_workers',
                                   loader.get('num_workers', 0) > 0)
                 loader.setdefault('pin_memory', get_device() != 'cpu')
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    what = 'runner'
+    try:
+        runner = (
+            RUNNERS.build(cfg)
+            if 'runner_type' in cfg else Runner.from_cfg(cfg))
+        for split in splits:
+            what = f'{split}_dataloader, {split}_cfg or {split}_evaluator'
+            getattr(runner, f'{split}_loop')
+        # A FlexibleRunner leaves its own to the strategy.
+        if 'train' in splits and hasattr(runner, 'build_optim_wrapper'):
+            # Of an unknown one mmengine says no more than None.
+            optimizer = cfg.optim_wrapper.get('optimizer')
+            what = f'optim_wrapper, with the optimizer {optimizer},'
+            runner.optim_wrapper = runner.build_optim_wrapper(
+                runner.optim_wrapper)
+    except Exception as error:
+        raise SystemExit(
+            f'The {what} of {cfg.filename} cannot be built: '
+            f'{describe(error)}. Correct its type or its options, in the '
+            'config or by --cfg-options') from error
+    return runner
 
 
 def start_gloo():

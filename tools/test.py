@@ -147,7 +147,7 @@ def main():
     check_data(cfg, ('test', ))
     check_classes(cfg, ('test', ))
     check_model(cfg)
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, ('test', ))
     if args.out:
         runner.test_evaluator.metrics.append(
             dump_metric(args.out, cfg.get('default_scope')))

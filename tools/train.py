@@ -80,7 +80,7 @@ def main():
     check_classes(cfg, ('train', 'val'))
     check_pretrained(cfg)
     check_recomputing(cfg, check_model(cfg))
-    build_runner(cfg).train()
+    build_runner(cfg, ('train', 'val')).train()
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
 _base_ = './atss_r50-kdna_fpn_1x_coco.py'
-model = dict(
-    neck=dict(conv_cfg=dict(type='KernelDNA')),
-    bbox_head=dict(conv_cfg=dict(type='KernelDNA')))
+# A gate's batch norm would see the two images of a GPU.
+conv_cfg = dict(type='KernelDNA', norm_cfg=dict(type='GN', num_groups=4))
+model = dict(neck=dict(conv_cfg=conv_cfg), bbox_head=dict(conv_cfg=conv_cfg))

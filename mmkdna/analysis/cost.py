@@ -80,22 +80,45 @@ def image_shape(cfg):
         cfg (Config): Config of mmdet, mmseg or mmpretrain.
 
     Returns:
-        tuple[int]: Height and width in pixels: 224x224 for a classifier, a
-        segmentor's crop, and for a detector what it tests on, but 800x1280,
-        the usual size for such figures, where that is 1333x800.
+        tuple[int]: Height and width in pixels: a segmentor's crop, and for
+        the others what they test on, 224x224 and 800x1280 where the test
+        pipeline leaves it open, and 800x1280, the usual size for such
+        figures, for a detector's 1333x800.
+
+    Raises:
+        ValueError: If a segmentor has no crop.
     """
-    if cfg.default_scope == 'mmseg':
-        return tuple(cfg.model.data_preprocessor.size)
-    if cfg.default_scope != 'mmdet':
-        return (224, 224)
-    for step in cfg.get('test_pipeline') or []:
-        if step['type'] == 'Resize':
-            width, height = step['scale']
-            if (width, height) == (1333, 800):
-                width = 1280
-            # As the data preprocessor pads it.
-            return tuple(-(-side // 32) * 32 for side in (height, width))
-    return (800, 1280)
+    scope = cfg.get('default_scope')
+    if scope == 'mmseg':
+        size = (cfg.model.get('data_preprocessor') or {}).get('size')
+        if size is None:
+            raise ValueError('this segmentor takes images of any size, as '
+                             'its data_preprocessor has none')
+        return tuple(size)
+    scale = (1333, 800) if scope == 'mmdet' else 224
+    for step in _test_pipeline(cfg):
+        kind = step['type']
+        name = kind.rpartition('.')[2] if isinstance(kind,
+                                                     str) else kind.__name__
+        if name == 'Resize':
+            scale = step.get('scale') or scale
+        elif name.endswith('CenterCrop'):
+            scale = step['crop_size']
+    width, height = (scale, scale) if isinstance(scale, int) else scale
+    if scope != 'mmdet':
+        return height, width
+    if (width, height) == (1333, 800):
+        width = 1280
+    # As the data preprocessor pads it.
+    return tuple(-(-side // 32) * 32 for side in (height, width))
+
+
+def _test_pipeline(cfg):
+    """The pipeline of the innermost dataset, the first of several."""
+    node = cfg.get('test_dataloader') or {}
+    while node.get('dataset') or node.get('datasets'):
+        node = node.get('dataset') or node['datasets'][0]
+    return node.get('pipeline') or []
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Parameters and FLOPs, against mmengine's own count on real tensors."""
 import pytest
 import torch
+from mmcv.transforms import Resize
 from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config
 from mmengine.structures import InstanceData
@@ -122,3 +123,40 @@ def test_what_looks_at_values_is_not_counted():
 ])
 def test_image_shape(name, shape):
     assert image_shape(read(name)) == shape
+
+
+def test_image_shape_of_the_dataset_that_is_tested():
+    cfg = read('yolox/yolox_s-kdna-conv_8xb8-300e_coco.py')
+    step, = (
+        s for s in cfg.test_dataloader.dataset.pipeline if s.type == 'Resize')
+    for kind in ('mmdet.Resize', Resize):
+        step.update(type=kind, scale=(400, 300))
+        assert image_shape(cfg) == (320, 416)
+    cfg.test_dataloader.dataset = dict(
+        type='RepeatDataset', dataset=cfg.test_dataloader.dataset)
+    assert image_shape(cfg) == (320, 416)
+    cfg.test_dataloader = None
+    assert image_shape(cfg) == (800, 1280)
+
+
+@pytest.mark.parametrize('steps, shape', [
+    ([dict(type='Resize', scale=384)], (384, 384)),
+    ([
+        dict(type='ResizeEdge', scale=438),
+        dict(type='CenterCrop', crop_size=384)
+    ], (384, 384)),
+    ([dict(type='mmpretrain.EfficientNetCenterCrop', crop_size=(64, 32))],
+     (32, 64)),
+    ([dict(type='ResizeEdge', scale=256)], (224, 224)),
+])
+def test_image_shape_of_a_classifier(steps, shape):
+    cfg = read('resnet/kdna-resnet18_8xb32_in1k.py')
+    cfg.test_dataloader.dataset.pipeline = steps
+    assert image_shape(cfg) == shape
+
+
+def test_a_segmentor_without_a_crop_has_no_image_shape():
+    cfg = read('pspnet/pspnet_r18-kdna-d8_4xb2-80k_cityscapes-512x1024.py')
+    cfg.model.data_preprocessor.size = None
+    with pytest.raises(ValueError, match='any size'):
+        image_shape(cfg)

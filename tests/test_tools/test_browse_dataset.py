@@ -104,13 +104,15 @@ def test_classes(classifier):
 @pytest.mark.parametrize(
     'args, said', [
         (['tiny.py', '--not-show'], ['--not-show', '--output-dir FOLDER']),
+        (['tiny.py', '--number', '0'], ['--number 0', 'at least 1']),
+        (['tiny.py', '--number', '-1'], ['--number -1', 'at least 1']),
         (['none.py'], ['none.py', 'there is no such file']),
         (['tiny.py', '--cfg-options', 'val_dataloader=None', '--split', 'val'
           ], ['tiny.py', 'no val_dataloader']),
         ([
             'tiny.py', '--cfg-options',
             'train_dataloader.dataset.data_root=none'
-        ], ['none', 'train_dataloader, data_root', 'data_root=FOLDER']),
+        ], ['none', 'train_dataloader.dataset.data_root=PATH']),
     ],
     ids=lambda value: ' '.join(value[:3]))
 def test_refuses(classifier, refuse, args, said):

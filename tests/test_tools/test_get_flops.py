@@ -9,6 +9,10 @@ from tests.runs import CONFIGS, ROOT, run_tool
 pytest.importorskip('mmpretrain')
 RESNET18 = CONFIGS / 'resnet' / 'kdna-resnet18_8xb32_in1k.py'
 PLAIN = CONFIGS / 'resnet' / 'kdna-resnet18-plain_8xb32_in1k.py'
+PSPNET = (
+    CONFIGS / 'pspnet' / 'pspnet_r18-kdna-d8_4xb2-80k_cityscapes-512x1024.py')
+WRONG = ['--cfg-options', 'model.backbone.type=KernelDNANet']
+NO_SIZE = ['--cfg-options', 'model.data_preprocessor.size=None']
 
 
 def test_compares_configs(tmp_path):
@@ -17,7 +21,7 @@ def test_compares_configs(tmp_path):
         RESNET18,
         PLAIN,
         '--json',
-        'flops.json',
+        'new/flops.json',
         cwd=tmp_path)
     ours, plain = [
         line.split(' | ') for line in out.splitlines()
@@ -27,7 +31,7 @@ def test_compares_configs(tmp_path):
         '224x224', '9.24 M', '17.59 M', '47.5%', '2.28 G', '2.28 G', '6 |'
     ]
     assert plain[2:5] == ['17.59 M', '17.59 M', '0.0%']
-    figures, _ = json.loads((tmp_path / 'flops.json').read_text())
+    figures, _ = json.loads((tmp_path / 'new' / 'flops.json').read_text())
     models = yaml.safe_load(
         (ROOT / 'configs' / 'resnet' / 'metafile.yml').read_text())['Models']
     model, = (m for m in models if m['Name'] == RESNET18.stem)
@@ -54,9 +58,14 @@ def test_another_size_and_options(tmp_path):
 
 def test_draws(tmp_path):
     out = run_tool(
-        'analysis_tools/sharing', RESNET18, '--out', 'graph.svg', cwd=tmp_path)
+        'analysis_tools/sharing',
+        RESNET18,
+        '--out',
+        'new/graph.svg',
+        cwd=tmp_path)
     assert '6 children' in out
-    assert 'ImageClassifier: 6 of ' in (tmp_path / 'graph.svg').read_text()
+    assert 'ImageClassifier: 6 of ' in (tmp_path / 'new' /
+                                        'graph.svg').read_text()
 
 
 def test_deformable_convolutions_are_not_counted(tmp_path, monkeypatch,
@@ -73,6 +82,9 @@ def test_deformable_convolutions_are_not_counted(tmp_path, monkeypatch,
 @pytest.mark.parametrize('tool, args, said', [
     ('get_flops', ['none.py'], ['none.py', 'no such file', 'configs']),
     ('get_flops', [RESNET18, '--shape', '0', '5'], ['[0, 5]', 'positive']),
+    ('get_flops', [PSPNET, *NO_SIZE], [str(PSPNET), 'give --shape']),
+    ('get_flops', [RESNET18, *WRONG], ['cannot be built', 'KernelDNANet']),
+    ('sharing', [RESNET18, *WRONG], ['cannot be built', 'KernelDNANet']),
     ('sharing', ['none.py'], ['none.py', 'no such file', 'configs']),
     ('sharing', [RESNET18, '--out', 'graph.txt'], ['graph.txt', '.svg']),
 ])  # yapf: disable

@@ -1,5 +1,4 @@
 """A config is printed and saved whole."""
-import json
 import sys
 
 import pytest
@@ -10,17 +9,12 @@ from tests.runs import CONFIGS, TOOLS, load_tool, run
 CONFIG = str(CONFIGS / 'resnet' / 'kdna-resnet18_8xb32_in1k.py')
 
 
-def plain(cfg):
-    """Without tuples, of which YAML and JSON make lists."""
-    return json.loads(json.dumps(cfg))
-
-
 @pytest.fixture(autouse=True)
 def host():
     pytest.importorskip('mmpretrain')
 
 
-@pytest.mark.parametrize('name', ['new/whole.py', 'whole.json', 'whole.yml'])
+@pytest.mark.parametrize('name', ['new/whole.py', 'whole.yml'])
 def test_saves_what_can_be_used_alone(tmp_path, capsys, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.argv', [
@@ -31,10 +25,7 @@ def test_saves_what_can_be_used_alone(tmp_path, capsys, monkeypatch, name):
     expected = Config.fromfile(CONFIG)
     assert expected.model.head.num_classes == 1000
     expected.model.head.num_classes = 3
-    saved = Config.fromfile(name)
-    assert plain(saved.model) == plain(expected.model)
-    assert saved.custom_imports == expected.custom_imports
-    assert saved.keys() == expected.keys()
+    assert Config.fromfile(name)._cfg_dict == expected._cfg_dict
     assert '_base_' not in (tmp_path / name).read_text()
     printed = tmp_path / 'printed.py'
     printed.write_text(capsys.readouterr().out)
@@ -56,7 +47,7 @@ def test_prints_nothing_else(tmp_path):
 
 @pytest.mark.parametrize('args, said', [
     (['none.py'], ['none.py', 'there is no such file', 'configs']),
-    ([CONFIG, '--save-path', 'c.txt'], ['c.txt', '.py, .json, .yml']),
+    ([CONFIG, '--save-path', 'c.json'], ['c.json', '.py, .yml']),
     ([CONFIG, '--cfg-options', 'a'], ['KEY=VALUE']),
 ])
 def test_refuses(args, said, refuse, tmp_path, monkeypatch):

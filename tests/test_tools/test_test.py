@@ -161,6 +161,17 @@ def test_refuses(classifier, refuse, args, said):
         assert part in message
 
 
+def test_refuses_what_the_runner_cannot_build(classifier, monkeypatch):
+    pytest.importorskip('mmpretrain')
+    save_model('tiny.py', 'tiny.pth')
+    monkeypatch.setattr('sys.argv', [
+        'test', 'tiny.py', 'tiny.pth', '--cfg-options',
+        'test_evaluator.type=Accuracyy'
+    ])
+    with pytest.raises(SystemExit, match='test_evaluator .*Accuracyy'):
+        load_tool('test').main()
+
+
 def test_tta_of_the_config_comes_first():
     cfg = Config(
         dict(

@@ -89,6 +89,12 @@ NO_FILE = 'there is no such file'
                                                  ]),
         (['tiny.py', '--cfg-options', 'pipeline.7.type=X'
           ], ['--cfg-options', 'pipeline.7.type', 'cannot be read']),
+        (['tiny.py', '--cfg-options', "model.neck.conv_cfg=dict(type='A')"
+          ], ["dict(type='A')", 'model.neck.conv_cfg.type=KernelDNA']),
+        (['tiny.py', '--cfg-options', "model.neck={'type':'A','b':1}"
+          ], ['model.neck the value', 'each key', 'model.neck.type=']),
+        (['tiny.py', '--cfg-options', 'pipeline=[dict(type=A)]'
+          ], ['pipeline', 'each key']),
         (['tiny.py', '--amp'], ['--amp', 'GPU', 'leave --amp away']),
         (['tiny.py', '--auto-scale-lr', '--cfg-options', 'auto_scale_lr=None'
           ], ['--auto-scale-lr', 'tiny.py', 'auto_scale_lr.base_batch_size']),
@@ -184,6 +190,28 @@ def test_refuses_a_model(classifier, refuse, options, said):
         assert part in message
 
 
+@pytest.mark.parametrize('option, said', [
+    ('optim_wrapper.optimizer.type=SGDD', 'The optim_wrapper'),
+    ('optim_wrapper.optimizer.speed=1', 'The optim_wrapper'),
+    ('train_dataloader.dataset.type=CustomDatasett', 'The train_dataloader'),
+    ('train_dataloader.dataset.pipeline.1.type=Packk', 'train_dataloader'),
+    ('val_evaluator.type=Accuracyy', 'The val_dataloader, val_cfg or val_ev'),
+    ('default_hooks.logger.type=Loggerr', 'The runner of'),
+])
+def test_refuses_what_the_runner_cannot_build(classifier, monkeypatch, option,
+                                              said):
+    monkeypatch.setattr('sys.argv',
+                        ['train', 'tiny.py', '--cfg-options', option])
+    with pytest.raises(SystemExit) as stopped:
+        load_tool('train').main()
+    message = stopped.value.code
+    name = option.partition('=')[2].replace('1', 'speed')
+    for part in (said, 'tiny.py cannot be built', name, '--cfg-options'):
+        assert part in message
+    assert '\n' not in message
+    assert stopped.value.__cause__ is not None
+
+
 CONCATENATED = '''
 _base_ = 'tiny.py'
 dataset = dict(
@@ -193,6 +221,7 @@ other = dict(dataset, ann_file='none.txt')
 train_dataloader = dict(dataset=dict(
     _delete_=True, type='RepeatDataset', times=2,
     dataset=dict(type='ConcatDataset', datasets=[dataset, other])))
+val_evaluator = [dict(type='Accuracy')] * 2
 '''
 
 
@@ -204,19 +233,33 @@ train_dataloader = dict(dataset=dict(
         (['train_dataloader.dataset.data_prefix.img_path=none'], 'data/none'),
         (['train_dataloader.dataset.ann_file=none.txt'], 'data/none.txt'),
         (['val_evaluator.ann_file=none.json'], 'none.json'),
-        (['train_dataloader.batch_size=2'], 'data/none.txt'),
     ],
     ids=lambda value: value[0])
 def test_refuses_missing_data(classifier, refuse, args, path):
-    config = 'tiny.py'
-    if 'batch_size' in args[0]:
-        config = 'concatenated.py'
-        (classifier / config).write_text(CONCATENATED)
-    message = refuse('train', config, '--cfg-options', *args)
+    message = refuse('train', 'tiny.py', '--cfg-options', *args)
     assert message.startswith(f'{path} is expected to hold data')
-    for part in (config, str(classifier), 'data_root=FOLDER', 'MMKDNA_DATA',
-                 'make_shapes.py'):
+    key = args[0].partition('=')[0]
+    for part in (f'({key} in tiny.py)', f'--cfg-options {key}=PATH',
+                 str(classifier), 'MMKDNA_DATA', 'make_shapes.py'):
         assert part in message
+    assert ('from data on' in message) == path.startswith('data/')
+
+
+@pytest.mark.parametrize('args, key', [
+    ([], 'train_dataloader.dataset.dataset.datasets.1.ann_file'),
+    (['train_dataloader.dataset.dataset.datasets.0.data_root=none'
+      ], 'train_dataloader.dataset.dataset.datasets.0.data_root'),
+    ([
+        'train_dataloader.dataset.dataset.datasets.1.ann_file=',
+        'val_evaluator.1.ann_file=none.json'
+    ], 'val_evaluator.1.ann_file'),
+])
+def test_names_the_key_of_missing_data(classifier, refuse, args, key):
+    """Which the advice changes, in wrappers and lists too."""
+    (classifier / 'concatenated.py').write_text(CONCATENATED)
+    args = ['concatenated.py', '--cfg-options', 'randomness.seed=1', *args]
+    assert f'--cfg-options {key}=PATH' in refuse('train', *args)
+    assert 'is/there' in refuse('train', *args, f'{key}=is/there')
 
 
 def test_data_that_comes_by_itself_may_be_missing(classifier):

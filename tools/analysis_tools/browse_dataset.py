@@ -86,6 +86,10 @@ def main():
             '--not-show is given without --output-dir, but the pictures have '
             'to go somewhere: add --output-dir FOLDER, or leave --not-show '
             'away')
+    if args.number is not None and args.number < 1:
+        raise SystemExit(
+            f'--number {args.number} is given, at least 1 picture '
+            'is expected: leave --number away for all')
     cfg = read_config(args.config, args.cfg_options)
     for key in (f'{args.split}_dataloader', 'visualizer'):
         if not cfg.get(key):

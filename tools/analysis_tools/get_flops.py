@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from model_check import check_model
 from run_utils import add_cfg_options, parse_args, read_config
 
 from mmkdna.analysis import image_shape, model_cost
 from mmkdna.analysis.tables import billions, markdown_table, millions
-from mmkdna.apis import init_model
 
 HEAD = ('config', 'image', 'parameters', 'plain', 'saved', 'FLOPs', 'plain',
         'children')
@@ -46,12 +46,17 @@ def main():
     if args.shape and min(args.shape) < 1:
         raise SystemExit(f'--shape {args.shape} is given, two positive '
                          'numbers of pixels are expected')
+    cfgs = {path: read_config(path, args.cfg_options) for path in args.configs}
+    if args.json:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
     costs = {}
-    for path in args.configs:
-        cfg = read_config(path, args.cfg_options)
+    for path, cfg in cfgs.items():
         try:
-            costs[path] = model_cost(
-                init_model(cfg), args.shape or image_shape(cfg))
+            shape = args.shape or image_shape(cfg)
+        except ValueError as error:
+            raise SystemExit(f'{path}: {error}: give --shape H W') from error
+        try:
+            costs[path] = model_cost(check_model(cfg), shape)
         except NotImplementedError as error:
             raise SystemExit(f'{path}: {error}') from error
     rows = []

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from model_check import check_model
 from run_utils import add_cfg_options, parse_args, read_config
 
 from mmkdna import sharing_table
 from mmkdna.analysis import draw_sharing
-from mmkdna.apis import init_model
 
 FORMATS = ('.svg', '.png', '.pdf')
 
@@ -33,7 +33,9 @@ def main():
         raise SystemExit(f'--out {args.out} is given, a name that ends with '
                          f'one of {", ".join(FORMATS)} is expected')
     cfg = read_config(args.config, args.cfg_options)
-    model = init_model(cfg)
+    model = check_model(cfg)
+    if args.out:
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     print(sharing_table(model))
     if args.out:
         draw_sharing(model, args.out)

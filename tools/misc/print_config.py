@@ -8,7 +8,8 @@ from run_utils import add_cfg_options, parse_args, read_config
 
 import mmkdna  # noqa: F401
 
-FORMATS = ('.py', '.json', '.yml')
+# Not .json, which has no tuples.
+FORMATS = ('.py', '.yml')
 
 
 def get_parser():

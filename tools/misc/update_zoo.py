@@ -5,7 +5,8 @@ Usage: python tools/misc/update_zoo.py [FOLDER ...]
 For every config in a folder that has a metafile, or in those named only, as
 ``configs/resnet``: parameters, FLOPs and
 children, computed from the built model, into its entry; what else an entry
-says (``Results``, ``Weights``) stays. Then ``model-index.yml`` and the tables
+says (``Results``, ``Weights``) stays. The data of all go into the collection.
+Then ``model-index.yml`` and the tables
 in README.md, docs and the READMEs of the folders; a table stands between
 
     <!-- zoo PATTERN [PATTERN ...] -->
@@ -38,7 +39,8 @@ DATASETS = dict(
     imagenet250='imagenet250',
     shapes='Shapes')
 TASKS = dict(
-    mmdet='Object Detection',
+    bbox_head='Object Detection',
+    mask_head='Instance Segmentation',
     mmseg='Semantic Segmentation',
     mmpretrain='Image Classification')
 KEYS = ('Name', 'In Collection', 'Config', 'Metadata', 'Results')
@@ -96,19 +98,35 @@ def make_entry(path, old, collection, metadata):
     Returns:
         dict: The entry.
     """
-    scope = Config.fromfile(path).default_scope
-    results = [
-        dict(Task=TASKS[scope], Dataset=metadata['Training Data'], Metrics={})
-    ]
+    results = {result['Task']: result for result in old.get('Results', [])}
+    data = metadata['Training Data']
     return {
         'Name': path.stem,
         'In Collection': collection,
         'Config': path.relative_to(ROOT).as_posix(),
         # What is typed by hand comes behind.
         'Metadata': {**metadata, **old.get('Metadata', {}), **metadata},
-        'Results': old.get('Results', results),
+        'Results': [
+            results.get(task, dict(Task=task, Dataset=data, Metrics={}))
+            for task in tasks_of(Config.fromfile(path))
+        ],
         **{key: value for key, value in old.items() if key not in KEYS}
     }  # yapf: disable
+
+
+def tasks_of(cfg):
+    """What a model is for.
+
+    Args:
+        cfg (Config): Its config.
+
+    Returns:
+        list[str]: One task, or both of a detector that has masks.
+    """
+    if cfg.default_scope != 'mmdet':
+        return [TASKS[cfg.default_scope]]
+    heads = {**cfg.model, **cfg.model.get('roi_head', {})}
+    return [TASKS[key] for key in ('bbox_head', 'mask_head') if heads.get(key)]
 
 
 def read_models():
@@ -260,6 +278,9 @@ def main():
             make_entry(path, old.get(path.stem, {}), collection,
                        describe(path)) for path in paths
         ]
+        data = sorted({m['Metadata']['Training Data'] for m in text['Models']})
+        text['Collections'][0]['Metadata']['Training Data'] = (
+            data[0] if len(data) == 1 else data)
         metafile.write_text(
             yaml.dump(text, Dumper=Dumper, sort_keys=False, width=79))
         print(f'{metafile.relative_to(ROOT)}: {len(paths)} configs')
