@@ -124,7 +124,8 @@ def _holds_dict(value):
     """Whether mmengine has kept a dict, or its pieces, as strings."""
     if isinstance(value, (list, tuple)):
         return any(map(_holds_dict, value))
-    return isinstance(value, str) and value.startswith(('dict(', '{'))
+    # A format, such as '{:06}.jpg', is none.
+    return isinstance(value, str) and value.startswith(('dict(', '{\'', '{"'))
 
 
 def load_config(args, task):

@@ -68,6 +68,11 @@ def test_work_dir_and_processes_on_a_cpu(classifier):
     assert 'accuracy/top1' in out
 
 
+def test_takes_a_format_for_no_dict(classifier):
+    cfg = load_tool('run_utils').read_config('tiny.py', dict(a='{:06}.jpg'))
+    assert cfg.a == '{:06}.jpg'
+
+
 NO_FILE = 'there is no such file'
 
 
