@@ -6,6 +6,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..backbones.base import type_path
 from ..conv import KernelDNAConv2d
 from ..linking import sharing_table
 
@@ -97,9 +98,7 @@ def image_shape(cfg):
         return tuple(size)
     scale = (1333, 800) if scope == 'mmdet' else 224
     for step in _test_pipeline(cfg):
-        kind = step['type']
-        name = kind.rpartition('.')[2] if isinstance(kind,
-                                                     str) else kind.__name__
+        name = type_path(step['type'])[-1]
         if name == 'Resize':
             scale = step.get('scale') or scale
         elif name.endswith('CenterCrop'):
