@@ -1,17 +1,17 @@
 """KernelDNA, dynamic convolution by sharing kernels, for OpenMMLab."""
-from .checkpoints.names import load_from_mmkdna  # noqa: F401
-from .config import find_mmseg_configs, find_our_configs
 from .conv import KernelDNAConv2d
 from .deploy import switch_to_deploy
 from .fsdp import kernel_dna_wrap_policy
-from .hooks import ChildFittingHook, KernelSharingHook
-from .linking import Link, link_kernels, sharing_table
+from .install import install
+from .linking import Link
 from .options import SharingOptions
+from .pretrained import ChildFittingHook, KernelSharingHook
 from .registry import MODELS
+from .sharing import sharing_table
+from .unit import link_kernels
 from .version import __version__
 
-find_mmseg_configs()
-find_our_configs()
+install()
 
 __all__ = [
     'ChildFittingHook', 'KernelDNAConv2d', 'KernelSharingHook', 'Link',

@@ -2,7 +2,6 @@
 import warnings
 
 import torch
-from mmengine.registry import MODELS
 from torch import nn
 from torch.fx import Proxy
 from torch.nn.utils import parametrize
@@ -23,7 +22,6 @@ def _count_step(*_):
 register_optimizer_step_post_hook(_count_step)
 
 
-@MODELS.register_module('KernelDNA')
 class KernelDNAConv2d(KernelGuard, nn.Conv2d):
     r"""A convolution that may derive its kernel from another one.
 

@@ -4,7 +4,7 @@ from torch.nn.utils import parametrize
 
 from .backbones import BACKBONES
 from .backbones.base import CONV_TYPES, type_path
-from .linking import named_convs
+from .sharing import named_convs
 
 TRAINING_HOOKS = ('ChildFittingHook', 'KernelSharingHook')
 

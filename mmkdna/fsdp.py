@@ -1,13 +1,12 @@
 """Parents and children under FSDP, which shards the weights of a model."""
 from collections import Counter
 
-from mmengine.registry import FUNCTIONS
 from torch import nn
 
 from .conv import KernelDNAConv2d
+from .sharing import children_of
 
 
-@FUNCTIONS.register_module()
 def kernel_dna_wrap_policy(module, recurse=False, nonwrapped_numel=0):
     """Make an FSDP unit of the smallest modules that hold whole links.
 
@@ -48,7 +47,7 @@ def _convs(module):
 
 def _children(module):
     """The convolutions in a module that derive from another one."""
-    return {c for c in _convs(module) if c.parent not in (None, c)}
+    return {conv for conv in children_of(module) if conv.parent is not conv}
 
 
 def _may_be_unit(module):

@@ -3,17 +3,12 @@ import re
 import warnings
 from collections import defaultdict
 from dataclasses import fields, replace
-from typing import NamedTuple, Optional, Tuple
-
-from mmengine.logging import print_log
+from typing import NamedTuple
 
 from .adapter import reduced_channels
-from .checkpoints.plain import accept_plain_weights
-from .conv import KernelDNAConv2d
+from .hosts import SHORTCUTS
 from .options import SharingOptions
 
-# Parts of a module's name that mark the shortcut of a residual block.
-SHORTCUTS = ('downsample', 'shortcut')
 # The options that decide who shares at all.
 SELECTING = ('kernel_sizes', 'min_channels', 'name_pattern', 'stage_level')
 
@@ -22,84 +17,6 @@ class Link(NamedTuple):
     """A child and its parent, by their names in the linked module."""
     child: str
     parent: str
-
-
-def link_kernels(module):
-    """Make children and parents of the KernelDNA convolutions in a module.
-
-    Models built through a registry of an OpenMMLab library are linked already:
-    each backbone, neck and head within itself. Call this on a model built by
-    hand, with the module inside which kernels may be shared, before an
-    optimizer, DDP or EMA sees it.
-
-    Kin are convolutions of one kernel shape in the same stage, a direct child
-    of ``module``; those that are direct children themselves are one stage
-    together. Among kin, in the order of their names in ``module``, a
-    child stands right before its parent; where their number is odd, the first
-    parent serves two.
-
-    Args:
-        module (nn.Module): A backbone, neck, head or any other module.
-
-    Returns:
-        list[Link]: What this call linked, so nothing at a second call.
-
-    Raises:
-        ValueError: If a child in ``module`` has its parent outside of it, a
-            ``name_pattern`` matches nothing, or ``rd_ratio`` leaves a gate no
-            channel. Nothing is linked then.
-    """
-    convs = named_convs(module)
-    unlinked = {n: conv for n, conv in convs.items() if not conv.linked}
-    links = plan_links(unlinked)
-    for child, _ in links:
-        conv = convs[child]
-        if 'channel' in conv.options.modulation:
-            reduced_channels(conv.in_channels, conv.out_channels,
-                             conv.options.rd_ratio)
-    for child, parent in links:
-        convs[child].derive_from(convs[parent], parent)
-        if convs[child].options.deploy:
-            convs[child].switch_to_deploy()
-    for conv in unlinked.values():
-        conv.linked = True
-    if links:
-        accept_plain_weights(module)
-        table = sharing_table(module)
-        print_log(
-            f'KernelDNA: {type(module).__name__}: {table.children} of '
-            f'{len(table)} convolutions derive their kernel, which saves '
-            f'{table.saved_parameters:,} parameters',
-            logger='current')
-    return links
-
-
-def named_convs(module):
-    """The KernelDNA convolutions of a module.
-
-    Args:
-        module (nn.Module): Any module.
-
-    Returns:
-        dict[str, KernelDNAConv2d]: By name, in the order of the modules.
-
-    Raises:
-        ValueError: If a child's parent is not among them.
-    """
-    convs = {
-        name: conv
-        for name, conv in module.named_modules()
-        if isinstance(conv, KernelDNAConv2d)
-    }
-    inside = set(convs.values())
-    for name, conv in convs.items():
-        if conv.parent is not None and conv.parent not in inside:
-            raise ValueError(
-                f'KernelDNA: {name or "this convolution"} of a '
-                f'{type(module).__name__} is a child of {conv.parent_name!r}, '
-                'which lies outside of that module: pass the whole backbone, '
-                'neck or head')
-    return convs
 
 
 def plan_links(convs):
@@ -212,88 +129,25 @@ def _warn_of_options(convs, options):
             f'because of {said}: all of them run as plain convolutions')
 
 
-class SharingRow(NamedTuple):
-    """One KernelDNA convolution in a :func:`sharing_table`.
-
-    Attributes:
-        name (str): Name of the convolution in the model.
-        role (str): 'plain', 'parent' or 'child'.
-        parent (str | None): Name of a child's parent in the model.
-        shape (tuple[int]): Shape of the kernel, owned or derived.
-        own_parameters (int): Parameters the convolution owns.
-        saved_parameters (int): How many fewer these are than those of a
-            plain convolution.
-    """
-    name: str
-    role: str
-    parent: Optional[str]
-    shape: Tuple[int, ...]
-    own_parameters: int
-    saved_parameters: int
-
-
-class SharingTable(list):
-    """A list of :class:`SharingRow` that prints as a table."""
-
-    @property
-    def children(self):
-        """int: Number of children."""
-        return sum(row.role == 'child' for row in self)
-
-    @property
-    def saved_parameters(self):
-        """int: Parameters saved by all children together."""
-        return sum(row.saved_parameters for row in self)
-
-    def __str__(self):
-        head = [
-            'name', 'role', 'parent', 'shape', 'own parameters',
-            'saved parameters'
-        ]
-        body = [[
-            row.name, row.role, row.parent or '',
-            'x'.join(map(str, row.shape)), f'{row.own_parameters:,}',
-            f'{row.saved_parameters:,}'
-        ] for row in self]
-        own = sum(row.own_parameters for row in self)
-        body.append([
-            f'{len(self)} convolutions', f'{self.children} children', '', '',
-            f'{own:,}', f'{self.saved_parameters:,}'
-        ])
-        widths = [max(map(len, column)) for column in zip(head, *body)]
-        lines = [
-            '  '.join(
-                cell.rjust(width) if i > 3 else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths))).rstrip()
-            for row in [head, *body]
-        ]
-        rule = '-' * max(map(len, lines))
-        return '\n'.join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
-
-
-def sharing_table(model):
-    """Who shares with whom in a model.
+def make_links(convs, links):
+    """Carry out a plan.
 
     Args:
-        model (nn.Module): A detector, a backbone or any other module.
-
-    Returns:
-        SharingTable: A row per KernelDNA convolution; printed, a table.
+        convs (dict[str, KernelDNAConv2d]): Plain convolutions by name.
+        links (list[Link]): From :func:`plan_links`.
 
     Raises:
-        ValueError: If a child in ``model`` has its parent outside of it.
+        ValueError: If ``rd_ratio`` leaves a gate no channel. Nothing is linked
+            then.
     """
-    convs = named_convs(model)
-    names = {conv: name for name, conv in convs.items()}
-    table = SharingTable()
-    for name, conv in convs.items():
-        saved = 0
-        if conv.role == 'child':
-            saved = -sum(p.numel() for p in conv.adapter.parameters())
-            if conv.parent is not conv:
-                saved += conv.parent.weight.numel()
-        table.append(
-            SharingRow(name, conv.role, names.get(conv.parent),
-                       conv.weight_shape,
-                       sum(p.numel() for p in conv.parameters()), saved))
-    return table
+    for child, _ in links:
+        conv = convs[child]
+        if 'channel' in conv.options.modulation:
+            reduced_channels(conv.in_channels, conv.out_channels,
+                             conv.options.rd_ratio)
+    for child, parent in links:
+        convs[child].derive_from(convs[parent], parent)
+        if convs[child].options.deploy:
+            convs[child].switch_to_deploy()
+    for conv in convs.values():
+        conv.linked = True

@@ -49,8 +49,8 @@ class SharingOptions:
             or ``None``. Defaults to ``dict(type='BN')``.
         keep_own_kernel (bool): A child keeps, beside the derived kernel, the
             one that plain weights bring for it, and computes with that until
-            :class:`mmkdna.hooks.KernelSharingHook` or
-            :class:`mmkdna.hooks.ChildFittingHook` takes it away. Defaults to
+            :class:`mmkdna.KernelSharingHook` or
+            :class:`mmkdna.ChildFittingHook` takes it away. Defaults to
             False.
         deploy (bool): Children are built in the form that
             :func:`mmkdna.switch_to_deploy` gives them. Defaults to False.

@@ -7,7 +7,7 @@ from mmengine.registry import DefaultScope, Registry
 from torch import nn
 
 from .backbones import register_backbones
-from .linking import link_kernels
+from .unit import link_kernels
 
 MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='mmkdna', locations=['mmkdna'])
@@ -54,6 +54,3 @@ def _scope(cfg, registry):
         return cfg['_scope_']
     default = DefaultScope.get_current_instance()
     return registry.scope if default is None else default.scope_name
-
-
-link_what_is_built(MMENGINE_MODELS)

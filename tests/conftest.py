@@ -1,10 +1,13 @@
 """Every test starts from the same state, whatever ran before it."""
+import io
+import logging
 import random
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 settings.register_profile('mmkdna', deadline=None, derandomize=True)
@@ -24,3 +27,13 @@ def fresh_start():
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(scopes)
+
+
+@pytest.fixture
+def said():
+    """What mmengine's logger is told, as one text."""
+    handler = logging.StreamHandler(io.StringIO())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield handler.stream.getvalue
+    logger.removeHandler(handler)

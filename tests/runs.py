@@ -84,16 +84,10 @@ def load_tool(name):
     Returns:
         ModuleType: The module.
     """
-    # It imports its neighbour, as python finds it for a script, and anew.
-    sys.modules.pop('run_utils', None)
-    sys.path.insert(0, str(TOOLS))
     spec = importlib.util.spec_from_file_location(
         name.replace('/', '.'), TOOLS / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(TOOLS))
+    spec.loader.exec_module(module)
     return module
 
 

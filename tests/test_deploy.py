@@ -14,8 +14,8 @@ from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
 
 from mmkdna import KernelDNAConv2d, link_kernels, switch_to_deploy
-from mmkdna.apis import init_model
 from mmkdna.deploy import deploy_config
+from mmkdna.launch.model import init_model
 from tests.runs import load_tool, run_tool
 from tests.utils import children_of, kernel_dna, make_kin, randomize
 

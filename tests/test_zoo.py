@@ -11,7 +11,8 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmkdna.analysis import image_shape, model_cost
-from mmkdna.apis import init_model
+from mmkdna.launch.class_check import check_classes
+from mmkdna.launch.model import init_model
 from tests.runs import ROOT, load_tool
 from tests.utils import children_of, kernel_dna, make_images
 
@@ -43,7 +44,7 @@ def seen():
 def test_a_config_is_what_its_metafile_says(path, seen):
     config = Config.fromfile(path)
     assert config.custom_imports['imports'] == ['mmkdna']
-    load_tool('class_check').check_classes(config, ('train', 'val', 'test'))
+    check_classes(config, ('train', 'val', 'test'))
     # Those of another schedule have the same model.
     key = repr(config.model), repr(config.get('data_preprocessor'))
     if key not in seen:

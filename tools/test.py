@@ -2,15 +2,17 @@
 import argparse
 import os.path as osp
 
-from class_check import check_classes
-from data_check import check_data, leaf_datasets
 from mmengine.config import ConfigDict
 from mmengine.evaluator import DumpResults
-from model_check import check_model
-from run_utils import (add_common_arguments, build_runner, check_checkpoint,
-                       load_config, parse_args)
 
 import mmkdna  # noqa: F401
+from mmkdna.launch.arguments import add_common_arguments, parse_args
+from mmkdna.launch.checkpoint_check import check_checkpoint
+from mmkdna.launch.class_check import check_classes
+from mmkdna.launch.config import load_config
+from mmkdna.launch.data_check import check_data, leaf_datasets
+from mmkdna.launch.model_check import check_model
+from mmkdna.launch.runner import build_runner
 
 TTA_MODELS = dict(
     mmdet=dict(

@@ -1,14 +1,16 @@
 """Train a model of mmdet, mmseg or mmpretrain by its config."""
 import argparse
 
-from class_check import check_classes
-from data_check import check_data
 from mmengine.device import get_device
-from model_check import check_model, check_pretrained, check_recomputing
-from run_utils import (add_common_arguments, build_runner, check_checkpoint,
-                       load_config, parse_args)
 
 import mmkdna  # noqa: F401
+from mmkdna.launch.arguments import add_common_arguments, parse_args
+from mmkdna.launch.checkpoint_check import check_checkpoint, check_pretrained
+from mmkdna.launch.class_check import check_classes
+from mmkdna.launch.config import load_config
+from mmkdna.launch.data_check import check_data
+from mmkdna.launch.model_check import check_model, check_recomputing
+from mmkdna.launch.runner import build_runner
 
 
 def get_parser():

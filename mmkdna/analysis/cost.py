@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.base import type_path
 from ..conv import KernelDNAConv2d
-from ..linking import sharing_table
+from ..sharing import sharing_table
 
 # How many of the proposals MMDetection's mask heads see in a plain forward.
 NUM_MASKS = 100

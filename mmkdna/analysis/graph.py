@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
 from torch import nn
 
-from ..linking import sharing_table
+from ..sharing import sharing_table
 
 COLORS = dict(child='#f4a259', parent='#5b8e7d', plain='#d9dbe1')
 # Inches: a convolution's column, a row without its arcs, the arcs' greatest

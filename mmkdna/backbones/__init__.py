@@ -2,7 +2,8 @@
 from importlib import import_module
 from importlib.util import find_spec
 
-HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+from ..hosts import HOSTS
+
 # The libraries that have the class a backbone is built over.
 BACKBONES = {
     'KernelDNAResNet': HOSTS,

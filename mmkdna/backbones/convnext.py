@@ -2,8 +2,8 @@
 from mmcv.cnn import build_conv_layer
 from torch import nn
 
-from ..checkpoints.plain import accept_plain_weights
-from ..linking import link_kernels
+from ..pretrained.plain import accept_plain_weights
+from ..unit import link_kernels
 from .base import check_sharing_stages, sharing_conv_cfg
 
 SHARING_STAGES = (3, 4)

@@ -1,6 +1,6 @@
 """The paper's MobileNetV2, for any host library's ``MobileNetV2`` class."""
-from ..checkpoints.plain import accept_plain_weights
-from ..linking import link_kernels
+from ..pretrained.plain import accept_plain_weights
+from ..unit import link_kernels
 from .base import check_sharing_stages, sharing_conv_cfg
 
 SHARING_STAGES = (3, 4, 5, 6)

@@ -1,6 +1,6 @@
 """The paper's ResNets, for any host library's ``ResNet`` class."""
-from ..checkpoints.plain import accept_plain_weights
-from ..linking import link_kernels
+from ..pretrained.plain import accept_plain_weights
+from ..unit import link_kernels
 from .base import check_sharing_stages, sharing_conv_cfg
 
 DEPTHS = (18, 34, 50, 101)

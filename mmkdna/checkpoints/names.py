@@ -12,7 +12,6 @@ import torch
 import yaml
 from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
 
 from .files import CheckpointError, load_file
 
@@ -23,7 +22,6 @@ INDEX = osp.realpath(osp.join(PACKAGE, '.mim', 'model-index.yml'))
 _HASH = re.compile(r'_\d{8}-([0-9a-f]{8})\.pth$')
 
 
-@CheckpointLoader.register_scheme(prefixes=SCHEME)
 def load_from_mmkdna(filename, map_location=None):
     """Load released weights for mmengine, e.g. as ``load_from``.
 

@@ -17,7 +17,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, DefaultScope
 from torch import distributed
 
-from tests.runs import load_tool
+from mmkdna.launch.distributed import start_gloo
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 GN = dict(type='GN', num_groups=8)
@@ -115,7 +115,7 @@ def gradients(task, rank=0, world_size=1):
 
 def main(out):
     """Save the gradients of all tasks, as they are on the first process."""
-    load_tool('run_utils').start_gloo()
+    start_gloo()
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
     found = {task: gradients(task, rank, world_size) for task in TASKS}
     if rank == 0:

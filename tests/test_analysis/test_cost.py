@@ -8,7 +8,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mmkdna.analysis import image_shape, model_cost
-from mmkdna.apis import init_model
+from mmkdna.launch.model import init_model
 from tests.runs import CONFIGS
 
 SIZE = (64, 96)

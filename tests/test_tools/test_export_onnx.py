@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmkdna.apis import init_model
+from mmkdna.launch.model import init_model
 from tests.runs import TOOLS, load_tool, run
 from tests.test_deploy import (CONV, DETECTOR, RESNET, SEGMENTOR, answers,
                                error, perturb)

@@ -8,8 +8,8 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkdna.apis import init_model
-from mmkdna.checkpoints import fitting
+from mmkdna.launch.model import init_model
+from mmkdna.pretrained import fitting
 from tests.runs import CONFIGS, load_tool, real_data, run_tool
 from tests.test_tools.conftest import CLASSIFIER, make_classes
 from tests.utils import children_of

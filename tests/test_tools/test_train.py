@@ -8,6 +8,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmkdna.launch.config import read_config
+from mmkdna.launch.data_check import check_data
+from mmkdna.launch.model_check import check_model, check_recomputing
 from tests.runs import CONFIGS, ROOT, TOOLS, load_tool, logged, run, run_tool
 
 pytest.importorskip('mmpretrain')
@@ -69,7 +72,7 @@ def test_work_dir_and_processes_on_a_cpu(classifier):
 
 
 def test_takes_a_format_for_no_dict(classifier):
-    cfg = load_tool('run_utils').read_config('tiny.py', dict(a='{:06}.jpg'))
+    cfg = read_config('tiny.py', dict(a='{:06}.jpg'))
     assert cfg.a == '{:06}.jpg'
 
 
@@ -141,11 +144,10 @@ def test_refuses_blocks_that_are_recomputed(classifier, refuse, options, said):
     dict(with_cp=False),
 ])  # yapf: disable
 def test_takes_blocks_that_are_recomputed_by_themselves(classifier, option):
-    check = load_tool('model_check')
     cfg = Config.fromfile('tiny.py')
     cfg.launcher = 'pytorch'
     cfg.model.backbone.update({'with_cp': True, **option})
-    check.check_recomputing(cfg, check.check_model(cfg))
+    check_recomputing(cfg, check_model(cfg))
 
 
 class Payload:
@@ -271,7 +273,6 @@ def test_data_that_comes_by_itself_may_be_missing(classifier):
     cfg = Config.fromfile('tiny.py')
     cfg.train_dataloader.dataset = dict(
         type='CIFAR10', data_root='none', pipeline=[])
-    check_data = load_tool('data_check').check_data
     check_data(cfg, ['train'])
     cfg.train_dataloader.dataset.download = False
     with pytest.raises(SystemExit, match='none is expected'):

@@ -33,9 +33,9 @@ from mmengine.config import Config, DictAction
 
 from mmkdna import switch_to_deploy
 from mmkdna.analysis.tables import markdown_table
-from mmkdna.apis import init_model
 from mmkdna.backbones import BACKBONES
 from mmkdna.deploy import CONV_TYPES
+from mmkdna.launch.model import init_model
 
 FORMS = ('plain', 'plain-fused', 'trained', 'deployed', 'fused')
 # The others are made of a model that has been trained.

@@ -5,18 +5,15 @@ its library.
 """
 import argparse
 import os.path as osp
-import sys
-from pathlib import Path
 
 import numpy as np
 from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
 from mmengine.utils import track_iter_progress
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from data_check import check_data, leaf_datasets
-from run_utils import add_cfg_options, parse_args, read_config
-
 import mmkdna  # noqa: F401
+from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.config import read_config
+from mmkdna.launch.data_check import check_data, leaf_datasets
 
 
 def get_parser():

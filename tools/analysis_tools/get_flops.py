@@ -10,15 +10,13 @@ Nothing is computed, and no data and no weights are needed.
 import argparse
 import json
 import os.path as osp
-import sys
 from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from model_check import check_model
-from run_utils import add_cfg_options, parse_args, read_config
 
 from mmkdna.analysis import image_shape, model_cost
 from mmkdna.analysis.tables import billions, markdown_table, millions
+from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.config import read_config
+from mmkdna.launch.model_check import check_model
 
 HEAD = ('config', 'image', 'parameters', 'plain', 'saved', 'FLOPs', 'plain',
         'children')

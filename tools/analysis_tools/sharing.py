@@ -3,15 +3,13 @@
 Usage: python tools/analysis_tools/sharing.py CONFIG [--out GRAPH.svg]
 """
 import argparse
-import sys
 from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from model_check import check_model
-from run_utils import add_cfg_options, parse_args, read_config
 
 from mmkdna import sharing_table
 from mmkdna.analysis import draw_sharing
+from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.config import read_config
+from mmkdna.launch.model_check import check_model
 
 FORMATS = ('.svg', '.png', '.pdf')
 

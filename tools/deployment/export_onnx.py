@@ -13,18 +13,16 @@ import inspect
 import os
 import sys
 import tempfile
-from pathlib import Path
 
 import torch
 from torch import nn
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from model_converters.outputs import check_output
-from run_utils import add_cfg_options, parse_args, read_config
-
 from mmkdna import switch_to_deploy
-from mmkdna.apis import init_model
 from mmkdna.checkpoints.files import CheckpointError
+from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.config import read_config
+from mmkdna.launch.model import init_model
+from mmkdna.launch.outputs import check_output
 
 # What an exported graph has to reproduce: batches and, relative to the size
 # it was traced with, sizes.

@@ -1,12 +1,10 @@
 """Print a config with its bases resolved; it can be saved and used alone."""
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from run_utils import add_cfg_options, parse_args, read_config
-
 import mmkdna  # noqa: F401
+from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.config import read_config
 
 # Not .json, which has no tuples.
 FORMATS = ('.py', '.yml')

@@ -27,7 +27,7 @@ from mmengine.logging import MMLogger
 
 from mmkdna.analysis import image_shape, model_cost
 from mmkdna.analysis.tables import billions, markdown_table, millions
-from mmkdna.apis import init_model
+from mmkdna.launch.model import init_model
 
 ROOT = Path(__file__).resolve().parents[2]
 DATASETS = dict(

@@ -8,20 +8,15 @@ in most configs, the backbone also needs deep_stem=False.) An existing DST is
 replaced; if anything goes wrong, it stays as it is.
 """
 import argparse
-import sys
 from collections import OrderedDict
-from pathlib import Path
 
 import torch
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from model_converters.outputs import check_output
-
 import mmkdna
 from mmkdna.checkpoints.files import load_file, save_file
-from mmkdna.checkpoints.official import (MODULE, PREFIX, mmkdna_to_official,
-                                         official_to_mmkdna, recognize,
-                                         strip_module)
+from mmkdna.launch.outputs import check_output
+from mmkdna.official import (MODULE, PREFIX, mmkdna_to_official,
+                             official_to_mmkdna, recognize, strip_module)
 
 # What the authors' script saves beside the weights and is kept for the way
 # back; the optimizer's state is of no use without their code.

@@ -8,7 +8,6 @@ backbone, or of a whole classifier in torchvision's key layout.
 """
 import argparse
 import sys
-from pathlib import Path
 
 import torch
 from mmengine.registry import init_default_scope
@@ -17,15 +16,14 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from model_converters.outputs import check_output
-from run_utils import add_cfg_options, parse_args, read_config
-
-from mmkdna.apis import init_model
-from mmkdna.checkpoints.alignment import block_layers
 from mmkdna.checkpoints.files import load_file, save_file
-from mmkdna.checkpoints.fitting import fit_children, training_inputs
-from mmkdna.checkpoints.official import strip_module
+from mmkdna.hosts import block_layers
+from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.config import read_config
+from mmkdna.launch.model import init_model
+from mmkdna.launch.outputs import check_output
+from mmkdna.official import strip_module
+from mmkdna.pretrained.fitting import fit_children, training_inputs
 
 # torchvision's classifiers, behind the backbone.
 HEADS = ('fc.', 'classifier.1.')

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from model_converters.outputs import check_output
-from run_utils import add_cfg_options, describe, parse_args, read_config
-
 from mmkdna import switch_to_deploy
-from mmkdna.apis import init_model
 from mmkdna.checkpoints.files import CheckpointError, load_file, save_file
 from mmkdna.deploy import deploy_config
+from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.config import read_config
+from mmkdna.launch.errors import describe
+from mmkdna.launch.model import init_model
+from mmkdna.launch.outputs import check_output
 
 
 def get_parser():

@@ -1,0 +1,30 @@
+"""Every change that importing mmkdna makes to the process."""
+from mmengine.registry import FUNCTIONS, HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.runner import CheckpointLoader
+
+from .bases import find_mmseg_configs, find_our_configs
+from .checkpoints.names import SCHEME, load_from_mmkdna
+from .conv import KernelDNAConv2d
+from .fsdp import kernel_dna_wrap_policy
+from .pretrained import ChildFittingHook, KernelSharingHook
+from .registry import link_what_is_built
+
+
+def install():
+    """Make them all; called once, when mmkdna is imported.
+
+    - Types are registered with mmengine: the convolution, the hooks and the
+      wrap policy of FSDP.
+    - Whatever a model registry builds is linked.
+    - ``checkpoint='mmkdna://NAME'`` is read.
+    - ``_base_ = 'mmkdna::...'`` and ``'mmseg::...'`` are found.
+    """
+    MMENGINE_MODELS.register_module('KernelDNA', module=KernelDNAConv2d)
+    for hook in (ChildFittingHook, KernelSharingHook):
+        HOOKS.register_module(module=hook)
+    FUNCTIONS.register_module(module=kernel_dna_wrap_policy)
+    link_what_is_built(MMENGINE_MODELS)
+    CheckpointLoader.register_scheme(SCHEME, load_from_mmkdna)
+    find_mmseg_configs()
+    find_our_configs()

@@ -1,0 +1,60 @@
+"""The arguments that several commands take."""
+import os
+
+from mmengine.config import DictAction
+
+
+def add_common_arguments(parser):
+    """Add the arguments that train.py and test.py share.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser to add them to.
+    """
+    parser.add_argument(
+        '--work-dir',
+        help='where logs, checkpoints and metrics go; by default the '
+        'work_dir of the config or else ./work_dirs/{name of the config}')
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed run were started')
+    # Given by torch.distributed.launch, and only by that; in either spelling.
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+
+
+def add_cfg_options(parser):
+    """Add --cfg-options.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser to add it to.
+    """
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that come before those of the config, such as '
+        'train_dataloader.batch_size=4 model.neck.conv_cfg.type=KernelDNA '
+        'model.neck.conv_cfg.rd_ratio=0.5, without white space in them')
+
+
+def parse_args(parser):
+    """Parse the command line.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser with the arguments of
+            :func:`add_cfg_options` or :func:`add_common_arguments`.
+
+    Returns:
+        argparse.Namespace: The arguments.
+    """
+    try:
+        args = parser.parse_args()
+    except ValueError as error:
+        parser.error('--cfg-options takes KEY=VALUE, with brackets closed: '
+                     f'{error}')
+    if 'local_rank' in args:
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args

@@ -1,0 +1,90 @@
+"""A config, read and checked before anything is built or written."""
+import os
+import os.path as osp
+
+from mmengine.config import Config
+
+from ..bases import MissingBaseError
+from ..hosts import missing_host
+from .errors import describe
+
+CONFIGS = osp.realpath(
+    osp.join(
+        osp.dirname(osp.dirname(osp.abspath(__file__))), '.mim', 'configs'))
+# What mmengine takes all together or not at all.
+PARTS = dict(
+    train=('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    val=('val_dataloader', 'val_cfg', 'val_evaluator'),
+    test=('test_dataloader', 'test_cfg', 'test_evaluator'))
+
+
+def read_config(config, cfg_options=None):
+    """Read the config, with its bases, and apply --cfg-options.
+
+    Args:
+        config (str): The file.
+        cfg_options (dict, optional): From the command line. Defaults to None.
+
+    Returns:
+        Config: The config.
+    """
+    if not osp.isfile(config):
+        raise SystemExit(
+            f'{config} is given as config, but there is no such file in '
+            f'{os.getcwd()}: the configs are in {CONFIGS}')
+    for key, value in (cfg_options or {}).items():
+        if _holds_dict(value):
+            raise SystemExit(
+                f'--cfg-options gives {key} the value {value}, but it takes '
+                'no dicts: give an option for each key of the dict, such as '
+                f'{key}.type=KernelDNA')
+    try:
+        cfg = Config.fromfile(config)
+        cfg.merge_from_dict(cfg_options or {})
+    except MissingBaseError as error:
+        raise SystemExit(str(error)) from error
+    except Exception as error:
+        given = f' with --cfg-options {cfg_options}' * bool(cfg_options)
+        raise SystemExit(
+            f'{config} is given as config, but{given} it cannot be read '
+            f'({describe(error)}): correct it, or take one of those in '
+            f'{CONFIGS}') from error
+    absent = missing_host(cfg.get('default_scope'))
+    if absent:
+        raise SystemExit(f'{config} is a config of {absent}')
+    return cfg
+
+
+def _holds_dict(value):
+    """Whether mmengine has kept a dict, or its pieces, as strings."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_dict, value))
+    # A format, such as '{:06}.jpg', is none.
+    return isinstance(value, str) and value.startswith(('dict(', '{\'', '{"'))
+
+
+def load_config(args, task):
+    """Read the config and apply the command line's common arguments.
+
+    Args:
+        args (argparse.Namespace): The command line.
+        task (str): What the config is for, 'train' or 'test'.
+
+    Returns:
+        Config: The config, with work_dir and launcher set.
+    """
+    cfg = read_config(args.config, args.cfg_options)
+    for split, parts in PARTS.items():
+        needs = ('model', *parts) if split == task else parts
+        missing = [key for key in needs if cfg.get(key) is None]
+        if missing and (split == task or len(missing) < len(parts)):
+            raise SystemExit(
+                f'{args.config} is given as config, but it has no '
+                f'{", ".join(missing)}: {", ".join(needs)} are expected, all '
+                'of them' + ' or none' * (split != task) + '; most configs '
+                'have them from their _base_')
+    name = osp.splitext(osp.basename(args.config))[0]
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join(
+        './work_dirs', name)
+    cfg.launcher = args.launcher
+    return cfg

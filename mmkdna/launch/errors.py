@@ -1,0 +1,21 @@
+"""What is said of an error."""
+import os.path as osp
+import traceback
+
+
+def describe(error):
+    """An exception in one line.
+
+    Args:
+        error (Exception): The exception.
+
+    Returns:
+        str: What it says, and where it was raised first.
+    """
+    text = str(error.args[0]) if len(error.args) == 1 else str(error)
+    first = error
+    while first.__context__ is not None:
+        first = first.__context__
+    frame = traceback.extract_tb(first.__traceback__)[-1]
+    return (f'{text} [{type(error).__name__} in '
+            f'{osp.basename(frame.filename)}, line {frame.lineno}]')

@@ -1,0 +1,55 @@
+"""A model of any host library, from its config."""
+import copy
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner.checkpoint import load_state_dict
+
+from ..checkpoints.files import load_file
+
+
+def build_model(cfg):
+    """Build the model of a config, as a runner does.
+
+    Args:
+        cfg (Config): Config of a model; it is not changed.
+
+    Returns:
+        nn.Module: The model, on the CPU.
+    """
+    model = copy.deepcopy(dict(cfg.model))
+    # Where mmpretrain has it; the Runner looks there as well.
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor',
+                         copy.deepcopy(cfg.data_preprocessor))
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        return MODELS.build(model)
+
+
+def init_model(config, checkpoint=None, strict=True):
+    """Build a model on the CPU, in eval mode.
+
+    Args:
+        config (str | Config): Config of a model of mmdet, mmseg or mmpretrain.
+        checkpoint (str, optional): File with its weights. Defaults to None.
+        strict (bool): Whether their keys have to be the model's. Defaults to
+            True.
+
+    Returns:
+        nn.Module: The model.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        RuntimeError: If its keys are not the model's.
+    """
+    if isinstance(config, str):
+        config = Config.fromfile(config)
+    model = build_model(config)
+    if checkpoint is not None:
+        loaded = load_file(checkpoint)
+        load_state_dict(
+            model,
+            loaded.get('state_dict', loaded),
+            strict=strict,
+            logger='current')
+    return model.eval()

@@ -1,0 +1,52 @@
+"""The runner of a config."""
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .distributed import join_on_cpu
+from .errors import describe
+
+
+def build_runner(cfg, splits):
+    """Build the runner, and what it would build at its start only.
+
+    Args:
+        cfg (Config): The checked config.
+        splits (Sequence[str]): Those that are used of 'train', 'val' and
+            'test'.
+
+    Returns:
+        Runner: The runner the config asks for, or mmengine's own.
+    """
+    if cfg.launcher != 'none' and get_device() == 'cpu':
+        join_on_cpu(cfg)
+    if cfg.get('default_scope') == 'mmpretrain':
+        # Its configs leave this to its tools.
+        for split in ('train', 'val', 'test'):
+            loader = cfg.get(f'{split}_dataloader')
+            if loader:
+                loader.setdefault('collate_fn', dict(type='default_collate'))
+                loader.setdefault('persistent_workers',
+                                  loader.get('num_workers', 0) > 0)
+                loader.setdefault('pin_memory', get_device() != 'cpu')
+    what = 'runner'
+    try:
+        runner = (
+            RUNNERS.build(cfg)
+            if 'runner_type' in cfg else Runner.from_cfg(cfg))
+        for split in splits:
+            what = f'{split}_dataloader, {split}_cfg or {split}_evaluator'
+            getattr(runner, f'{split}_loop')
+        # A FlexibleRunner leaves its own to the strategy.
+        if 'train' in splits and hasattr(runner, 'build_optim_wrapper'):
+            # Of an unknown one mmengine says no more than None.
+            optimizer = cfg.optim_wrapper.get('optimizer')
+            what = f'optim_wrapper, with the optimizer {optimizer},'
+            runner.optim_wrapper = runner.build_optim_wrapper(
+                runner.optim_wrapper)
+    except Exception as error:
+        raise SystemExit(
+            f'The {what} of {cfg.filename} cannot be built: '
+            f'{describe(error)}. Correct its type or its options, in the '
+            'config or by --cfg-options') from error
+    return runner

@@ -1,0 +1,5 @@
+"""Ordinary pretrained weights made into those of parents and children."""
+from .child_fitting_hook import ChildFittingHook
+from .kernel_sharing_hook import KernelSharingHook
+
+__all__ = ['ChildFittingHook', 'KernelSharingHook']

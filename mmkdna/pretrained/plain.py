@@ -1,0 +1,206 @@
+"""Ordinary pretrained weights, taken by a linked module."""
+import torch
+from mmengine.logging import print_log
+from torch import nn
+
+from ..conv import KernelDNAConv2d
+from ..hosts import block_layers, rename_layers, shortcut
+from .adapters import fit_adapter
+from .alignment import align, hidden_channels
+from .layouts import make_kernels_of_matrices, plain_shapes, rename_mobilenet
+
+
+def accept_plain_weights(module):
+    """Have a module take the weights of the plain network it is made from.
+
+    From then on, whatever loads a state dict into ``module`` or into a model
+    around it, be it ``init_cfg``, ``load_from`` or an inference function, may
+    bring plain weights, in the key layout of the host library or, for a
+    MobileNetV2, of torchvision. Plain convolutions and parents take theirs
+    exactly. For a child, the hidden channels of its block are permuted to
+    match the parent's kernel, the static modulation is set to keep the norm
+    of each filter, and the gate starts neutral: at 0.5, with ``fc2`` at zero
+    and the factor 2 in the static modulation, so that it is not saturated. A
+    residual block that the weights do not have starts as the identity. The log
+    says what was done. A state dict with adapters in it is loaded as it is.
+
+    Args:
+        module (nn.Module): A linked backbone, neck or head.
+    """
+    hooks = module._load_state_dict_pre_hooks.values()
+    if all(getattr(hook, 'hook', None) is not _take for hook in hooks):
+        module._register_load_state_dict_pre_hook(_take, with_module=True)
+
+
+def _take(module, state_dict, prefix, metadata, strict, missing, unexpected,
+          errors):
+    """What torch calls before it loads a state dict into a module."""
+    # From here on without the prefix, and written back at the end.
+    weights = {
+        key[len(prefix):]: value
+        for key, value in state_dict.items() if key.startswith(prefix)
+    }
+    if not weights:
+        return
+    modules = dict(module.named_modules())
+    weights = rename_layers(modules, weights)
+    make_kernels_of_matrices(modules, weights)
+    if not any('.adapter.' in key for key in weights):
+        weights = _convert(module, modules, weights, prefix, errors)
+    _drop_own_kernels(modules, weights)
+
+    for key in list(state_dict):
+        if key.startswith(prefix):
+            del state_dict[key]
+    for key, value in weights.items():
+        state_dict[prefix + key] = value
+
+
+def _convert(module, modules, weights, prefix, errors):
+    """Plain weights as those of a linked module."""
+    blocks = {name: block_layers(name, m) for name, m in modules.items()}
+    blocks = {name: layers for name, layers in blocks.items() if layers}
+
+    if type(module).__name__.endswith('MobileNetV2'):
+        weights = rename_mobilenet(modules, weights, prefix, errors)
+    children = _children_with_weights(modules, weights, prefix, errors)
+    _give_to_parents_without(weights, children)
+    new = _start_as_identity(weights, modules, blocks)
+    _align_blocks(weights, modules, blocks, children)
+    fits = [
+        fit_adapter(weights, modules[child], child, parent)
+        for child, parent in children.items()
+    ]
+    stuck = [name for name in new if _is_stuck(modules, blocks, name)]
+    _report(type(module).__name__, fits, new, stuck)
+    return weights
+
+
+def _drop_own_kernels(modules, weights):
+    """A checkpoint from after the own kernels' end: they end here too."""
+    for name, conv in modules.items():
+        if (getattr(conv, 'own_weight', None) is None
+                or f'{name}.own_weight' in weights
+                or f'{conv.parent_name}.weight' not in weights):
+            continue
+        keys = conv.adapter.state_dict()
+        if not keys or any(f'{name}.adapter.{key}' in weights for key in keys):
+            conv.drop_own_weight()
+
+
+def _has(weights, key, shape):
+    return key in weights and tuple(weights[key].shape) == tuple(shape)
+
+
+def _children_with_weights(modules, weights, prefix, errors):
+    """The children the weights have a kernel for, and their parents.
+
+    A child has no parameter that a kernel of a wrong shape would not fit, so
+    that is looked at here.
+
+    Returns:
+        dict[str, str]: Name of the child to that of its parent.
+    """
+    children = {}
+    for child, conv in modules.items():
+        key = f'{child}.weight'
+        if (not isinstance(conv, KernelDNAConv2d) or conv.adapter is None
+                or key not in weights):
+            continue
+        # After deploying, a child has its own kernel behind its gate.
+        parent = conv.parent_name or child
+        parents_key = f'{parent}.weight'
+        if not _has(weights, key, conv.weight_shape):
+            given = weights.pop(key)
+            errors.append(
+                f'size mismatch for {prefix}{key}: a kernel of shape '
+                f'{tuple(given.shape)} is given, {conv.weight_shape} is '
+                'expected')
+        elif (parents_key not in weights
+              or _has(weights, parents_key, conv.weight_shape)):
+            children[child] = parent
+    return children
+
+
+def _give_to_parents_without(weights, children):
+    """A parent the weights do not have takes the kernel of a child."""
+    for child, parent in children.items():
+        if f'{parent}.weight' not in weights:
+            weights[f'{parent}.weight'] = weights[f'{child}.weight'].clone()
+
+
+def _start_as_identity(weights, modules, blocks):
+    """Set the last norm of the blocks to zero that the weights do not have.
+
+    Only of stages that the weights do have, and where the shortcut is the
+    input itself.
+
+    Returns:
+        list[str]: Names of these blocks.
+    """
+    # By their norms: a parent may have been given a kernel by its child.
+    known = {
+        name
+        for name, layers in blocks.items()
+        if any(f'{layer.norm}.weight' in weights for layer in layers)
+    }
+    stages = {name.split('.')[0] for name in known}
+    new = []
+    for name, layers in blocks.items():
+        last = layers[-1].norm
+        factor = getattr(modules.get(last), 'weight', None)
+        if (name not in known and name.split('.')[0] in stages
+                and isinstance(shortcut(modules[name]), nn.Identity)
+                and factor is not None):
+            weights[f'{last}.weight'] = torch.zeros_like(factor)
+            new.append(name)
+    return new
+
+
+def _is_stuck(modules, blocks, name):
+    """Whether a block is trained that cannot leave the identity."""
+    last = modules[blocks[name][-1].norm]
+    return not last.weight.requires_grad and any(
+        parameter.requires_grad for parameter in modules[name].parameters())
+
+
+def _align_blocks(weights, modules, blocks, children):
+    """Align every block that has children of another block and no parent."""
+    shapes = plain_shapes(modules)
+    parents = set(children.values())
+    for layers in blocks.values():
+        names = {name for layer in layers for name in layer} - {None}
+        shared = {c: p for c, p in children.items() if c in names and c != p}
+        keys = [key for key in shapes if key.rpartition('.')[0] in names]
+        # Of another norm, which may mix channels, there are none.
+        complete = {key.rpartition('.')[0] for key in keys} == names
+        if (shared and complete and not parents & names
+                and all(_has(weights, key, shapes[key]) for key in keys)):
+            align(weights, hidden_channels(layers, modules), shared)
+
+
+def _report(module, fits, new, stuck):
+    lines = []
+    shared = [fit for fit in fits if fit.child != fit.parent]
+    if shared:
+        width = max(len(fit.child) for fit in shared)
+        lines.append(f'KernelDNA: {module} takes plain weights. Parents and '
+                     'plain convolutions have theirs exactly; the kernels of '
+                     'the children became adapters:')
+        lines += [
+            f'  {fit.child:{width}} from {fit.parent:{width}} relative error '
+            f'{fit.error:.3f}, cosine {fit.cosine:.3f}' for fit in shared
+        ]
+    elif fits:
+        lines.append(f'KernelDNA: {module} takes plain weights exactly; '
+                     f'{len(fits)} convolutions have a neutral adapter.')
+    if new:
+        lines.append(f'KernelDNA: {module} has blocks that the weights do not '
+                     f'have and that start as the identity: {", ".join(new)}')
+    if stuck:
+        lines.append('KernelDNA: the last norms of these blocks are frozen at '
+                     f'zero, so that they stay it: {", ".join(stuck)}; '
+                     'norm_cfg=dict(type=\'BN\', requires_grad=True) on the '
+                     'backbone lets them learn')
+    if lines:
+        print_log('\n'.join(lines), logger='current')

@@ -1,0 +1,46 @@
+"""A backbone, neck or head as a unit that shares kernels within itself."""
+from mmengine.logging import print_log
+
+from .linking import make_links, plan_links
+from .pretrained.plain import accept_plain_weights
+from .sharing import named_convs, sharing_table
+
+
+def link_kernels(module):
+    """Make children and parents of the KernelDNA convolutions in a module.
+
+    Models built through a registry of an OpenMMLab library are linked already:
+    each backbone, neck and head within itself. Call this on a model built by
+    hand, with the module inside which kernels may be shared, before an
+    optimizer, DDP or EMA sees it.
+
+    Kin are convolutions of one kernel shape in the same stage, a direct child
+    of ``module``; those that are direct children themselves are one stage
+    together. Among kin, in the order of their names in ``module``, a
+    child stands right before its parent; where their number is odd, the first
+    parent serves two.
+
+    Args:
+        module (nn.Module): A backbone, neck, head or any other module.
+
+    Returns:
+        list[Link]: What this call linked, so nothing at a second call.
+
+    Raises:
+        ValueError: If a child in ``module`` has its parent outside of it, a
+            ``name_pattern`` matches nothing, or ``rd_ratio`` leaves a gate no
+            channel. Nothing is linked then.
+    """
+    convs = named_convs(module)
+    unlinked = {n: conv for n, conv in convs.items() if not conv.linked}
+    links = plan_links(unlinked)
+    make_links(unlinked, links)
+    if links:
+        accept_plain_weights(module)
+        table = sharing_table(module)
+        print_log(
+            f'KernelDNA: {type(module).__name__}: {table.children} of '
+            f'{len(table)} convolutions derive their kernel, which saves '
+            f'{table.saved_parameters:,} parameters',
+            logger='current')
+    return links

@@ -1,0 +1,89 @@
+"""Adapters from plain kernels, where something is out of the ordinary."""
+import pytest
+import torch
+from torch import nn
+
+from mmkdna import switch_to_deploy
+from tests.test_pretrained.test_plain import (answer_of, lively, load, resnet,
+                                              weights_of_kin)
+from tests.utils import children_of, make_kin
+
+pytest.importorskip('mmpretrain')
+X = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+
+
+def narrow(**options):
+    return resnet(
+        18, base_channels=16, conv_cfg=dict(type='KernelDNA', **options))
+
+
+def plain():
+    return lively(resnet(18, base_channels=16, sharing_stages=()))
+
+
+@pytest.mark.parametrize(
+    'options', [dict(), dict(share=False),
+                dict(keep_own_kernel=True)])
+def test_assigned_weights_have_the_type_of_those_given(options):
+    module = make_kin(**options)
+    module.load_state_dict(weights_of_kin(), assign=True, strict=False)
+    types = {value.dtype for value in module.state_dict().values()}
+    assert types == {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize('share', [True, False])
+def test_deployed_convolutions_get_neutral_gates(share):
+    theirs, ours = plain(), narrow(deploy=True, share=share)
+    load(ours, theirs.state_dict())
+    torch.testing.assert_close(
+        answer_of(ours, X), answer_of(theirs, X), rtol=1e-4, atol=1e-5)
+
+
+def test_a_deployed_checkpoint_is_taken_as_it_is():
+    linked = narrow()
+    load(linked, plain().state_dict())
+    for child in children_of(linked).values():
+        nn.init.normal_(child.adapter.gate.fc2.weight)
+    deployed = switch_to_deploy(linked)
+    again = load(narrow(deploy=True), deployed.state_dict(), True)
+    assert torch.equal(answer_of(again, X), answer_of(deployed, X))
+
+
+def test_a_kernel_of_zeros_comes_back(said):
+    weights = weights_of_kin()
+    weights['0.0.weight'].zero_()
+    module = make_kin()
+    module.load_state_dict(weights)
+    assert 'relative error 0.000' in said()
+    assert not module[0][0].kernel().any()
+
+
+@pytest.mark.parametrize('modulation', [(), ('filter', 'spatial', 'channel')])
+def test_own_kernels_end_where_the_checkpoints_have(modulation):
+    options = dict(modulation=modulation, keep_own_kernel=True)
+    ended = narrow(**options)
+    load(ended, plain().state_dict())
+    for child in children_of(ended).values():
+        child.drop_own_weight()
+    ours = load(narrow(**options), ended.state_dict(), True)
+    assert torch.equal(answer_of(ours, X), answer_of(ended, X))
+
+
+def test_weights_of_something_else_leave_own_kernels():
+    ours = narrow(modulation=(), keep_own_kernel=True)
+    load(ours, dict(conv1=torch.zeros(1)))
+    assert all('own_weight' in c._buffers for c in children_of(ours).values())
+
+
+@pytest.mark.parametrize('trains', [True, False])
+def test_a_new_block_that_cannot_learn_is_named(trains, said):
+    weights = plain().state_dict()
+    weights = {
+        key: value
+        for key, value in weights.items() if not key.startswith('layer3.2.')
+    }
+    ours = resnet(
+        18, base_channels=16, norm_cfg=dict(type='BN', requires_grad=trains))
+    load(ours, weights)
+    told = 'frozen at zero, so that they stay it: layer3.2; norm_cfg'
+    assert (told in said()) != trains

@@ -1,0 +1,205 @@
+"""Children fitted on images before the first iteration."""
+import sys
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mmkdna.pretrained import ChildFittingHook, child_fitting_hook
+from tests.runs import run as run_command
+from tests.test_pretrained.hook_runs import (Net, Pictures, averaged, equal,
+                                             plain_weights, runner, saved)
+from tests.utils import relative_error
+
+HOOK = dict(type='ChildFittingHook', num_batches=3)
+EMAS = [None, dict(type='EMAHook'), dict(type='EMAHook', update_buffers=True)]
+
+
+@pytest.fixture
+def weights(tmp_path):
+    file = tmp_path / 'plain.pth'
+    plain_weights(file)
+    return file
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The batches of every fit, and the state after it."""
+    calls = []
+    fit = child_fitting_hook.fit_children
+
+    def fit_and_note(model, batches, forward):
+        explained = fit(model, batches, forward)
+        calls.append((batches, {
+            k: v.clone()
+            for k, v in model.state_dict().items()
+        }, explained))
+        return explained
+
+    monkeypatch.setattr(child_fitting_hook, 'fit_children', fit_and_note)
+    return calls
+
+
+def hooks_of(ema):
+    return [HOOK] + ([dict(ema)] if ema else [])
+
+
+@pytest.mark.parametrize('ema', EMAS)
+def test_before_the_first_iteration_only(ema, weights, tmp_path, calls):
+    whole = runner(tmp_path / 'whole', weights, *hooks_of(ema))
+    whole.train()
+    (batches, fitted, explained), = calls
+    assert [batch.shape for batch in batches] == [(4, 3, 32, 32)] * 3
+    assert len(explained) == 4 and all(explained.values())
+    assert not any('own_' in key for key in fitted)
+    # From the first iteration on nothing of the own kernels is there.
+    assert whole.model.shares == [[]] * 6
+    first = saved(tmp_path / 'whole', 1)
+    for part in ('state_dict', *(['ema_state_dict'] if ema else [])):
+        assert not any('own_' in key for key in first[part])
+    if ema:
+        # After one iteration EMAHook has copied, not averaged.
+        key = 'backbone.layer3.1.conv3.weight'
+        assert torch.equal(first['ema_state_dict'][f'module.{key}'],
+                           first['state_dict'][key])
+        assert not any('own_' in key for key in averaged(whole).state_dict())
+    again = runner(
+        tmp_path / 'again',
+        weights,
+        *hooks_of(ema),
+        load_from=str(tmp_path / 'whole' / 'iter_2.pth'),
+        resume=True)
+    again.train()
+    assert len(calls) == 1
+    for part in ('state_dict', *(['ema_state_dict'] if ema else [])):
+        assert equal(
+            saved(tmp_path / 'whole', 6)[part],
+            saved(tmp_path / 'again', 6)[part])
+
+
+def test_it_brings_the_network_nearer_to_the_plain_one(weights, tmp_path,
+                                                       calls):
+    run = runner(tmp_path / 'run', weights, HOOK, iters=1)
+    run.train()
+    _, fitted, _ = calls[0]
+    theirs, ours, sudden = Net(sharing_stages=()), Net(), Net()
+    plain = torch.load(weights)
+    for net in (theirs, sudden):
+        net.backbone.load_state_dict(plain)
+    ours.load_state_dict(fitted)
+    for conv in sudden.modules():
+        if 'own_share' in getattr(conv, '_buffers', {}):
+            conv.own_share.zero_()
+    x = torch.stack([Pictures()[i]['inputs'] for i in range(8)])
+    answers = []
+    for net in (theirs, ours, sudden):
+        net.eval()
+        with torch.no_grad():
+            answers.append(net.extract_feat(x))
+    expected, *others = answers
+    error, unfitted = (relative_error(o, expected) for o in others)
+    assert error < 0.8 * unfitted
+
+
+def test_training_sees_the_same_pictures_as_without(weights, tmp_path):
+    """Looking at pictures moves no endless sampler on."""
+    seen = []
+    for name, hooks in (('with', [HOOK]), ('without', [])):
+        run = runner(tmp_path / name, weights, *hooks, iters=2)
+        labels = []
+        run.model.register_forward_pre_hook(
+            lambda _, args, kwargs, labels=labels: labels.append(kwargs[
+                'inputs'].clone()),
+            with_kwargs=True)
+        run.train()
+        seen.append(labels)
+    for one, two in zip(*seen):
+        assert torch.equal(one, two)
+
+
+def test_a_dataloader_that_is_given_as_an_object(weights, tmp_path, calls):
+    run = runner(tmp_path / 'run', weights, HOOK, iters=1)
+    run._train_dataloader = DataLoader(Pictures(), batch_size=2)
+    run.train()
+    assert [len(batch) for batch in calls[0][0]] == [2] * 3
+
+
+def test_fewer_batches_than_asked_for(weights, tmp_path, calls):
+    run = runner(
+        tmp_path / 'run', weights, dict(HOOK, num_batches=50), iters=1)
+    run._train_dataloader = DataLoader(Pictures(), batch_size=4)
+    run.train()
+    assert len(calls[0][0]) == 2
+
+
+@pytest.mark.parametrize('number', [0, -1])
+def test_no_batches(number):
+    with pytest.raises(ValueError, match='num_batches=.* 1 or more'):
+        ChildFittingHook(number)
+
+
+def test_nobody_keeps_a_kernel(weights, tmp_path):
+    run = runner(
+        tmp_path / 'run',
+        weights,
+        HOOK,
+        model=Net(conv_cfg=dict(type='KernelDNA')))
+    with pytest.raises(ValueError, match='keep_own_kernel=True'):
+        run.train()
+
+
+SCRIPT = '''
+import sys
+import torch
+from mmengine.dist import all_gather, get_rank
+from tests.test_pretrained import hook_runs as runs
+from mmkdna.launch.distributed import start_gloo
+from mmkdna.pretrained import child_fitting_hook
+
+torch.set_num_threads(1)
+# mmengine's own way asks for a GPU.
+start_gloo()
+fit = child_fitting_hook.fit_children
+states = []
+
+
+def fit_and_note(model, *args):
+    fit(model, *args)
+    states.append({k: v.clone() for k, v in model.state_dict().items()})
+
+
+child_fitting_hook.fit_children = fit_and_note
+run = runs.runner(
+    sys.argv[1], sys.argv[2], dict(type='ChildFittingHook', num_batches=1),
+    iters=1, launcher='pytorch',
+    cfg=dict(model_wrapper_cfg=dict(
+        type='MMDistributedDataParallel', device_ids=None)))
+run.train()
+state, = states
+for key, value in state.items():
+    first, second = all_gather(value)
+    assert torch.equal(first, second), key
+if get_rank() == 0:
+    torch.save(state, sys.argv[3])
+print('the same on both', flush=True)
+torch.distributed.barrier()
+'''
+
+
+def test_two_processes_fit_the_same(weights, tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text(SCRIPT)
+    said = run_command(
+        sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc_per_node=2',
+        script,
+        tmp_path / 'work',
+        weights,
+        tmp_path / 'fitted.pth',
+        cwd=tmp_path)
+    assert said.count('the same on both') == 2
+    fitted = torch.load(tmp_path / 'fitted.pth')
+    assert not any('own_' in key for key in fitted)
