@@ -3,6 +3,7 @@ from .conv import KernelDNAConv2d
 from .deploy import switch_to_deploy
 from .fsdp import kernel_dna_wrap_policy
 from .install import install
+from .kept_kernels import KernelKeepingHook, kept_kernels
 from .linking import Link
 from .options import SharingOptions
 from .pretrained import ChildFittingHook, KernelSharingHook
@@ -14,7 +15,8 @@ from .version import __version__
 install()
 
 __all__ = [
-    'ChildFittingHook', 'KernelDNAConv2d', 'KernelSharingHook', 'Link',
-    'MODELS', 'SharingOptions', '__version__', 'kernel_dna_wrap_policy',
-    'link_kernels', 'sharing_table', 'switch_to_deploy'
+    'ChildFittingHook', 'KernelDNAConv2d', 'KernelKeepingHook',
+    'KernelSharingHook', 'Link', 'MODELS', 'SharingOptions', '__version__',
+    'kept_kernels', 'kernel_dna_wrap_policy', 'link_kernels', 'sharing_table',
+    'switch_to_deploy'
 ]

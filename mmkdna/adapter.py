@@ -1,9 +1,14 @@
 """What a child has instead of a kernel: static modulation and a gate."""
+from __future__ import annotations
+from typing import Any, Sequence
+
 import torch
 from mmcv.cnn import build_norm_layer
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+
+from .options import SharingOptions
 
 
 class ChannelGate(nn.Module):
@@ -23,17 +28,21 @@ class ChannelGate(nn.Module):
         channels (int): Channels of the input, ``C``.
         reduced_channels (int): Channels between the two linear layers.
         norm_cfg (dict, optional): Config of the norm between them.
+
+    Raises:
+        ValueError: If that norm cannot be made for these channels.
     """
 
-    def __init__(self, channels, reduced_channels, norm_cfg):
+    def __init__(self, channels: int, reduced_channels: int,
+                 norm_cfg: dict[str, Any] | None) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, reduced_channels, bias=False)
-        self.norm = nn.Identity() if norm_cfg is None else build_norm_layer(
-            norm_cfg, reduced_channels)[1]
+        self.norm = _build_norm(norm_cfg, reduced_channels)
         self.fc2 = nn.Linear(reduced_channels, channels)
 
-    def forward(self, x):
-        """
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the gate of an input.
+
         Args:
             x (Tensor): Input of the convolution, shape (N, C, H, W).
 
@@ -45,7 +54,7 @@ class ChannelGate(nn.Module):
         return torch.sigmoid(self.fc2(squeezed))[:, :, None, None]
 
     @torch.no_grad()
-    def fold_norm(self):
+    def fold_norm(self) -> None:
         """Fold a batch norm's running statistics into ``fc1``.
 
         Another kind of norm depends on the input and stays.
@@ -66,7 +75,7 @@ class ChannelGate(nn.Module):
         self.fc1 = fc1
         self.norm = nn.Identity()
 
-    def _normalize(self, squeezed):
+    def _normalize(self, squeezed: Tensor) -> Tensor:
         norm = self.norm
         if (isinstance(norm, _BatchNorm) and norm.training
                 and squeezed.shape[0] < 2 and not _spans_devices(norm)):
@@ -80,7 +89,21 @@ class ChannelGate(nn.Module):
         return norm(squeezed)
 
 
-def _spans_devices(norm):
+def _build_norm(norm_cfg: dict[str, Any] | None, channels: int) -> nn.Module:
+    """The norm of a gate, between its linear layers."""
+    if norm_cfg is None:
+        return nn.Identity()
+    try:
+        return build_norm_layer(norm_cfg, channels)[1]
+    except (AssertionError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'KernelDNA: norm_cfg={norm_cfg} is given, but a gate that '
+            f'reduces to {channels} channels cannot have this norm ({error}): '
+            'correct norm_cfg, change rd_ratio, or leave the convolution out '
+            'with min_channels') from error
+
+
+def _spans_devices(norm: nn.Module) -> bool:
     """Whether a norm gathers its statistics from more than one process."""
     return (isinstance(norm, SyncBatchNorm)
             and torch.distributed.is_available()
@@ -106,10 +129,12 @@ class Adapter(nn.Module):
         gate (ChannelGate | None): The dynamic factor per input channel.
 
     Raises:
-        ValueError: If ``rd_ratio`` leaves the gate no channel.
+        ValueError: If ``rd_ratio`` leaves the gate no channel, or its norm
+            does not fit its channels.
     """
 
-    def __init__(self, weight_shape, in_channels, options):
+    def __init__(self, weight_shape: Sequence[int], in_channels: int,
+                 options: SharingOptions) -> None:
         super().__init__()
         out_channels, _, *kernel_size = weight_shape
         self.filter = self.spatial = self.gate = None
@@ -123,8 +148,8 @@ class Adapter(nn.Module):
                 reduced_channels(in_channels, out_channels, options.rd_ratio),
                 options.norm_cfg)
 
-    def derive(self, weight):
-        """The child's kernel.
+    def derive(self, weight: Tensor) -> Tensor:
+        """Derive the child's kernel.
 
         Args:
             weight (Tensor): The parent's kernel,
@@ -142,8 +167,8 @@ class Adapter(nn.Module):
             factors = [factors[0] * factors[1]]
         return weight * factors[0] if factors else weight
 
-    def modulate(self, x):
-        """The child's input.
+    def modulate(self, x: Tensor) -> Tensor:
+        """Gate the child's input.
 
         Args:
             x (Tensor): Shape (N, C_in, H, W).
@@ -154,8 +179,9 @@ class Adapter(nn.Module):
         return x if self.gate is None else x * self.gate(x)
 
 
-def reduced_channels(in_channels, out_channels, rd_ratio):
-    """Channels between the two linear layers of a gate.
+def reduced_channels(in_channels: int, out_channels: int,
+                     rd_ratio: float) -> int:
+    """Count the channels between the two linear layers of a gate.
 
     Args:
         in_channels (int): Input channels of the convolution.

@@ -1,25 +1,16 @@
 """The conv type ``KernelDNA``."""
+from __future__ import annotations
 import warnings
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.utils import parametrize
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .adapter import Adapter
 from .guard import KernelGuard
 from .options import SharingOptions
-
-# Of all optimizers. A fused one writes to a weight without a trace on it.
-_optimizer_steps = [0]
-
-
-def _count_step(*_):
-    _optimizer_steps[0] += 1
-
-
-register_optimizer_step_post_hook(_count_step)
 
 
 class KernelDNAConv2d(KernelGuard, nn.Conv2d):
@@ -37,9 +28,9 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
       .. math:: y = \text{conv}(x \cdot g(x), W (1 + f)(1 + s)) + b
 
     The kernel of a child is the same for all images, so the convolution costs
-    what a plain one does; in eval mode without gradients it is derived once
-    and kept until something changes. With ``share=False`` a child is its own
-    parent and owns its kernel. Source: arXiv 2503.23379.
+    what a plain one does. It is derived in every forward, unless
+    :func:`mmkdna.kept_kernels` keeps it for a while. With ``share=False`` a
+    child is its own parent and owns its kernel. Source: arXiv 2503.23379.
 
     Args:
         in_channels (int): Channels of the input.
@@ -73,18 +64,18 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
     _warn_unlinked = False
 
     def __init__(self,
-                 in_channels,
-                 out_channels,
-                 kernel_size,
-                 stride=1,
-                 padding=0,
-                 dilation=1,
-                 groups=1,
-                 bias=True,
-                 padding_mode='zeros',
-                 device=None,
-                 dtype=None,
-                 **options):
+                 in_channels: int,
+                 out_channels: int,
+                 kernel_size: int | tuple[int, int],
+                 stride: int | tuple[int, int] = 1,
+                 padding: int | tuple[int, int] | str = 0,
+                 dilation: int | tuple[int, int] = 1,
+                 groups: int = 1,
+                 bias: bool = True,
+                 padding_mode: str = 'zeros',
+                 device: torch.device | str | None = None,
+                 dtype: torch.dtype | None = None,
+                 **options: Any) -> None:
         super().__init__(
             in_channels,
             out_channels,
@@ -98,75 +89,70 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
             device=device,
             dtype=dtype)
         self.options = SharingOptions.parse(options)
-        self.adapter = None
+        self.adapter: Adapter | None = None
         self.linked = False
         self.num_children = 0
-        self.parent_name = None
+        self.parent_name: str | None = None
         # In a tuple, the parent is no submodule: it appears once in the state
         # dict, and deepcopy and pickle still follow it.
-        self._parent = ()
-        self._kept_kernel = None
+        self._parent: tuple[KernelDNAConv2d, ...] = ()
+        self._kept_kernel: Tensor | None = None
+        # Until the first training forward after it became a convolution of
+        # its own.
+        self._was_child = False
         KernelDNAConv2d._warn_unlinked = True
 
     @property
-    def parent(self):
+    def parent(self) -> KernelDNAConv2d | None:
         """KernelDNAConv2d | None: The parent of a child."""
         return self._parent[0] if self._parent else None
 
     @property
-    def role(self):
+    def role(self) -> str:
         """str: 'plain', 'parent' or 'child'."""
         if self._parent:
             return 'child'
         return 'parent' if self.num_children else 'plain'
 
     @property
-    def weight_shape(self):
+    def weight_shape(self) -> tuple[int, ...]:
         """tuple[int]: Shape of the kernel, owned or derived."""
         return (self.out_channels, self.in_channels // self.groups,
                 *self.kernel_size)
 
-    def kernel(self):
-        """The kernel this convolution computes with.
+    @property
+    def keeps_own_kernel(self) -> bool:
+        """bool: Whether a child still computes with its pretrained kernel."""
+        return 'own_weight' in self._buffers
 
-        In eval mode without gradients a child keeps it until an optimizer
-        makes a step, or what it comes from is moved, replaced or written to.
-        A write through ``.data`` leaves no trace: call ``eval()`` after one,
-        as mmengine's loops do after an ``EMAHook`` has swapped weights for
-        validation.
+    def kernel(self) -> Tensor:
+        """The kernel this convolution computes with.
 
         Returns:
             Tensor: Shape (C_out, C_in / groups, kH, kW). A child's is derived
-            from its parent's.
+            from its parent's, unless :func:`mmkdna.kept_kernels` keeps it and
+            no gradient is asked for.
         """
         if not self._parent:
             return self.weight
-        if self.training or torch.is_grad_enabled():
-            # An optimizer's step follows, which FSDP lets leave no trace.
-            self._kept_kernel = None
-            return self._derive()
-        sources = self._sources()
-        try:
-            state = [_optimizer_steps[0]]
-            state += [(t.data_ptr(), t._version) for t in sources]
-        except RuntimeError:
-            # Tensors made in inference mode or by torch.export have neither.
-            return self._derive()
-        kept = self._kept_kernel
-        # The sources themselves are kept as well: addresses are used again.
-        if (kept is None or kept[1] != state
-                or any(old is not new for old, new in zip(kept[0], sources))):
-            self._kept_kernel = kept = (sources, state, self._derive())
-        return kept[2]
+        if self._kept_kernel is not None and not torch.is_grad_enabled():
+            return self._kept_kernel
+        return self._derive()
 
-    def _sources(self):
-        adapter = self.adapter
-        sources = (self._parent[0].weight, adapter.filter, adapter.spatial,
-                   self._buffers.get('own_weight'),
-                   self._buffers.get('own_share'))
-        return [tensor for tensor in sources if tensor is not None]
+    def keep_kernel(self) -> None:
+        """Derive a child's kernel, and compute with it without gradients.
 
-    def _derive(self):
+        It is forgotten by :meth:`forget_kernel`, by a switch to train or eval
+        mode and by a move to another device or type, and no copy has it.
+        """
+        with torch.no_grad():
+            self._kept_kernel = self._derive()
+
+    def forget_kernel(self) -> None:
+        """Derive a child's kernel in every forward again."""
+        self._kept_kernel = None
+
+    def _derive(self) -> Tensor:
         weight = self._parent[0].weight
         if weight.dim() < 4:
             raise RuntimeError(
@@ -176,13 +162,29 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
                 'different units; auto_wrap_policy=\'kernel_dna_wrap_policy\' '
                 'keeps parents and children together')
         kernel = self.adapter.derive(weight)
-        if 'own_weight' in self._buffers:
+        if self.keeps_own_kernel:
             kernel = kernel.lerp(
                 self.own_weight.to(kernel), self.own_share.to(kernel))
         return kernel
 
-    def derive_from(self, parent, parent_name):
-        """Become a child: get an adapter, and drop an own kernel.
+    def make_adapter(self) -> Adapter:
+        """Make the adapter that this convolution would have as a child.
+
+        Returns:
+            Adapter: On the device, of the type, in the mode and as frozen as
+            the kernel.
+
+        Raises:
+            ValueError: If the gate cannot be made: ``rd_ratio`` leaves it no
+                channel, or its norm does not fit the channels.
+        """
+        adapter = Adapter(self.weight_shape, self.in_channels, self.options)
+        # A frozen stage stays frozen, a stage in eval mode stays in it.
+        adapter.to(self.weight).requires_grad_(self.weight.requires_grad)
+        return adapter.train(self.training)
+
+    def check_parent(self, parent: KernelDNAConv2d, parent_name: str) -> None:
+        """Check that this convolution can become a child of another one.
 
         Args:
             parent (KernelDNAConv2d): A plain convolution or a parent; with
@@ -190,8 +192,7 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
             parent_name (str): Its name in the backbone, neck or head.
 
         Raises:
-            ValueError: If the two do not fit, or ``rd_ratio`` leaves the gate
-                no channel.
+            ValueError: If the two do not fit.
         """
         if (self.role != 'plain' or parent.role == 'child'
                 or (parent is self) == self.options.share
@@ -201,10 +202,24 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
                 f'KernelDNA: {self} cannot derive its kernel from '
                 f'{parent_name}, {parent}: a plain convolution and a plain or '
                 'parent convolution of the same kernel shape are expected')
-        adapter = Adapter(self.weight_shape, self.in_channels, self.options)
-        # A frozen stage stays frozen, a stage in eval mode stays in it.
-        adapter.to(self.weight).requires_grad_(self.weight.requires_grad)
-        self.adapter = adapter.train(self.training)
+
+    def derive_from(self,
+                    parent: KernelDNAConv2d,
+                    parent_name: str,
+                    adapter: Adapter | None = None) -> None:
+        """Become a child: get an adapter, and drop an own kernel.
+
+        Args:
+            parent (KernelDNAConv2d): See :meth:`check_parent`.
+            parent_name (str): See :meth:`check_parent`.
+            adapter (Adapter, optional): From :meth:`make_adapter`. Defaults
+                to None, a new one.
+
+        Raises:
+            ValueError: See :meth:`check_parent` and :meth:`make_adapter`.
+        """
+        self.check_parent(parent, parent_name)
+        self.adapter = adapter or self.make_adapter()
         if parent is not self:
             if self.options.keep_own_kernel:
                 self.register_buffer('own_weight', self.weight.detach())
@@ -216,14 +231,18 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
         self._parent = (parent, )
         self.parent_name = parent_name
 
-    def drop_own_weight(self):
-        """Keep the derived kernel only (``keep_own_kernel`` is over)."""
+    def drop_own_weight(self) -> None:
+        """Drop a child's pretrained kernel: from now on it derives it only."""
         for name in ('own_weight', 'own_share'):
             self._buffers.pop(name, None)
 
     @torch.no_grad()
-    def switch_to_deploy(self):
-        """Become independent: a child folds its kernel and its gate's norm."""
+    def switch_to_deploy(self) -> None:
+        """Become independent: a child gets its derived kernel as its own.
+
+        The batch norm of its gate is folded into the gate. A parent becomes a
+        plain convolution once no child derives from it.
+        """
         if parametrize.is_parametrized(self, 'weight'):
             parametrize.remove_parametrizations(self, 'weight')
         if not self._parent:
@@ -236,6 +255,8 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
         self.drop_own_weight()
         self._parent = ()
         self.parent_name = self._kept_kernel = None
+        # What is built in this form has no optimizer yet.
+        self._was_child = not self.options.deploy
         self.weight = nn.Parameter(kernel, requires_grad=requires_grad)
         gate = self.adapter.gate
         if gate is None:
@@ -247,8 +268,9 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
             if conv.role == 'plain':
                 conv.unguard_parameters()
 
-    def forward(self, x):
-        """
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the convolution.
+
         Args:
             x (Tensor): Shape (N, C_in, H, W).
 
@@ -269,11 +291,19 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
                 'linked them: call mmkdna.link_kernels(model) on a model '
                 'built by hand, and import mmkdna (custom_imports) before '
                 'building one from a config')
+        if self._was_child and self.training and torch.is_grad_enabled():
+            self._was_child = False
+            warnings.warn(
+                'A model is trained after switch_to_deploy, which gave its '
+                'children kernels of their own: an optimizer made before does '
+                'not hold them, so make the optimizer anew, or train the '
+                'model as it was and deploy it afterwards')
         if self._parent and self.parent is not self:
             return self._conv_forward(x, self.kernel(), self.bias)
         return super().forward(x)
 
-    def _conv_forward(self, x, weight, bias):
+    def _conv_forward(self, x: Tensor, weight: Tensor,
+                      bias: Tensor | None) -> Tensor:
         # efficient_conv_bn_eval comes here past forward, with a scaled kernel.
         if self.adapter is not None:
             x = self.adapter.modulate(x)
@@ -283,8 +313,8 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
                     if weight is self.weight else self.adapter.derive(weight))
         return super()._conv_forward(x, weight, bias)
 
-    def train(self, mode=True):
-        """Set train or eval mode, and forget a derived kernel that was kept.
+    def train(self, mode: bool = True) -> KernelDNAConv2d:
+        """Set train or eval mode, and forget a kernel that was kept.
 
         Args:
             mode (bool): Whether train mode. Defaults to True.
@@ -292,17 +322,18 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
         Returns:
             KernelDNAConv2d: Itself.
         """
-        self._kept_kernel = None
+        self.forget_kernel()
         return super().train(mode)
 
-    def _apply(self, *args, **kwargs):
-        self._kept_kernel = None
+    def _apply(self, *args: Any, **kwargs: Any) -> KernelDNAConv2d:
+        self.forget_kernel()
         return super()._apply(*args, **kwargs)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return dict(self.__dict__, _kept_kernel=None)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
+        """Say the role, behind what nn.Conv2d says."""
         role = self.role
         if role == 'child':
             role += f' of {self.parent_name}'

@@ -1,6 +1,7 @@
 """What must not be done to a kernel that others share, and what says so."""
-import inspect
+from __future__ import annotations
 from collections import OrderedDict
+from typing import Any, NoReturn
 
 from torch import nn
 
@@ -8,20 +9,20 @@ from torch import nn
 class _GuardedParameters(OrderedDict):
     """Parameters of a parent or child, whose weight is not its own alone."""
 
-    def __missing__(self, name):
+    def __missing__(self, name: str) -> NoReturn:
         if name == 'weight':
             name = ('a child owns no weight, it derives its kernel: '
                     'mmkdna.switch_to_deploy(model) gives each child its own')
         raise KeyError(name)
 
-    def __delitem__(self, name):
+    def __delitem__(self, name: str) -> None:
         # torch.nn.utils.weight_norm does so, and all it leaves are norms.
         if name == 'weight':
             _refuse('weight_g', 'parent or child')
         super().__delitem__(name)
 
 
-def _refuse(name, role):
+def _refuse(name: str, role: str) -> NoReturn:
     raise RuntimeError(
         f'{name} is being set on a {role}, whose kernel is not its own '
         'alone: torch.nn.utils.parametrizations has what spectral_norm, '
@@ -29,7 +30,7 @@ def _refuse(name, role):
         'mmkdna.switch_to_deploy(model) any form works')
 
 
-class KernelGuard:
+class KernelGuard(nn.Module):
     """Refuses what would make the kernels of parents and children wrong.
 
     Folding a norm into a parent's kernel, or computing it anew before each
@@ -38,15 +39,21 @@ class KernelGuard:
     :class:`mmkdna.KernelDNAConv2d`, whose attributes it reads.
     """
 
-    def guard_parameters(self):
+    # While load_state_dict(assign=True) puts parameters in place.
+    _loading = False
+    # The kernel or bias that was there before somebody set another one.
+    _replaced: tuple[str, nn.Parameter] | None = None
+
+    def guard_parameters(self) -> None:
         """Let what takes the weight past attributes say what to do instead."""
         self.__dict__['_parameters'] = _GuardedParameters(self._parameters)
 
-    def unguard_parameters(self):
+    def unguard_parameters(self) -> None:
         """Let go of the parameters of what shares no more."""
         self.__dict__['_parameters'] = OrderedDict(self._parameters)
+        self._replaced = None
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if (name == 'weight' and self.__dict__.get('_parent')
                 and 'weight' not in self._parameters):
             raise AttributeError(
@@ -56,36 +63,80 @@ class KernelGuard:
                 'which fusing and exporting need')
         return super().__getattr__(name)
 
-    def __setattr__(self, name, value):
-        # Folding a norm into a parent's kernel would rescale its children.
-        # FSDP and load_state_dict(assign=True) set a weight as well, so what
-        # tells are the function's name in mmcv and the bias it leaves behind.
-        if (name in ('weight', 'bias') and isinstance(value, nn.Parameter)
-                and self.__dict__.get('num_children') and
-            (inspect.currentframe().f_back.f_code.co_name == '_fuse_conv_bn' or
-             name == 'bias' and self._parameters.get('bias', value) is None)):
-            raise RuntimeError(
-                'a norm is being folded into a convolution from whose kernel '
-                f'{self.num_children} others derive theirs: call '
-                'mmkdna.switch_to_deploy(model) before fusing')
-        super().__setattr__(name, value)
+    def register_parameter(self, name: str,
+                           param: nn.Parameter | None) -> None:
+        """Register a parameter, which setting an attribute does as well.
 
-    def register_parameter(self, name, param):
-        """Register a parameter.
+        Args:
+            name (str): Its name.
+            param (nn.Parameter, optional): The parameter.
 
         Raises:
             RuntimeError: If it replaces the kernel of a parent or child by
                 one that is computed right before a forward, which children
-                would not see.
+                would not see, or if a norm is being folded into a parent. A
+                parent has then the kernel and bias it had before.
         """
-        if (name.startswith('weight_') and (self.__dict__.get('num_children')
-                                            or self.__dict__.get('_parent'))):
+        shares = self.__dict__.get('num_children')
+        if name.startswith('weight_') and (shares
+                                           or self.__dict__.get('_parent')):
             if name == 'weight_orig' and 'weight' not in self._parameters:
                 super().register_parameter('weight', param)
             _refuse(name, self.role)
+        if shares and name in ('weight', 'bias') and not self._loading:
+            self._refuse_folding(name, param)
         super().register_parameter(name, param)
 
-    def __delattr__(self, name):
+    def _refuse_folding(self, name: str, param: nn.Parameter | None) -> None:
+        """Tell a norm that is folded into a parent from other weights for it.
+
+        Whoever folds a norm sets another kernel and another bias, in either
+        order, or a bias where there was none. What FSDP puts in place are
+        parts of the same weights.
+        """
+        before = self._parameters.get(name)
+        if param is None or param is before:
+            return
+        if before is not None and (before.shape != param.shape or hasattr(
+                before, 'placements') or hasattr(param, 'placements')):
+            return
+        if before is None:
+            folded = name == 'bias'
+        else:
+            folded = self._replaced is not None and self._replaced[0] != name
+        if folded:
+            if self._replaced is not None:
+                # As it was: children derive from it.
+                OrderedDict.__setitem__(self._parameters, *self._replaced)
+                self._replaced = None
+            raise RuntimeError(
+                'a norm is being folded into a convolution from whose kernel '
+                f'{self.num_children} others derive theirs: call '
+                'mmkdna.switch_to_deploy(model) before fusing; to give it '
+                'another kernel and bias, use load_state_dict or copy_')
+        if before is not None:
+            self._replaced = name, before
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._loading = True
+        try:
+            super()._load_from_state_dict(*args, **kwargs)
+        finally:
+            self._loading = False
+
+    def train(self, mode: bool = True) -> KernelGuard:
+        """Set train or eval mode; what was set before is no folding.
+
+        Args:
+            mode (bool): Whether train mode. Defaults to True.
+
+        Returns:
+            KernelGuard: Itself.
+        """
+        self._replaced = None
+        return super().train(mode)
+
+    def __delattr__(self, name: str) -> None:
         # As FSDP and torch.nn.utils.parametrize do, who put it back.
         parameters = self._parameters
         if isinstance(parameters, _GuardedParameters) and name in parameters:
@@ -93,7 +144,7 @@ class KernelGuard:
         else:
             super().__delattr__(name)
 
-    def __str__(self):
+    def __str__(self) -> str:
         # torch.nn.utils.parametrizations asks for a child's weight, and says
         # with this string that there is none.
         if self._parent and self.parent is not self:

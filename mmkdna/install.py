@@ -7,6 +7,7 @@ from .bases import find_mmseg_configs, find_our_configs
 from .checkpoints.names import SCHEME, load_from_mmkdna
 from .conv import KernelDNAConv2d
 from .fsdp import kernel_dna_wrap_policy
+from .kept_kernels import KernelKeepingHook
 from .pretrained import ChildFittingHook, KernelSharingHook
 from .registry import link_what_is_built
 
@@ -21,7 +22,7 @@ def install():
     - ``_base_ = 'mmkdna::...'`` and ``'mmseg::...'`` are found.
     """
     MMENGINE_MODELS.register_module('KernelDNA', module=KernelDNAConv2d)
-    for hook in (ChildFittingHook, KernelSharingHook):
+    for hook in (ChildFittingHook, KernelKeepingHook, KernelSharingHook):
         HOOKS.register_module(module=hook)
     FUNCTIONS.register_module(module=kernel_dna_wrap_policy)
     link_what_is_built(MMENGINE_MODELS)

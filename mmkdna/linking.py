@@ -1,11 +1,14 @@
 """Which convolutions share, and the act of linking them."""
+from __future__ import annotations
 import re
 import warnings
 from collections import defaultdict
 from dataclasses import fields, replace
-from typing import NamedTuple
+from itertools import combinations
+from typing import Any, Hashable, NamedTuple
 
-from .adapter import reduced_channels
+from .adapter import Adapter
+from .conv import KernelDNAConv2d
 from .hosts import SHORTCUTS
 from .options import SharingOptions
 
@@ -19,8 +22,8 @@ class Link(NamedTuple):
     parent: str
 
 
-def plan_links(convs):
-    """Decide who becomes a child of whom; changes nothing.
+def plan_links(convs: dict[str, KernelDNAConv2d]) -> list[Link]:
+    """Decide who becomes a child of whom; change nothing.
 
     Args:
         convs (dict[str, KernelDNAConv2d]): Plain convolutions by name, in
@@ -36,16 +39,43 @@ def plan_links(convs):
     _check_patterns(options)
     links = _plan(convs, options)
     if convs and not links:
-        _warn_of_options(convs, options)
+        _warn_that_nothing_shares(convs, options)
     return links
 
 
-def _plan(convs, options):
-    kin = defaultdict(list)
+def make_links(convs: dict[str, KernelDNAConv2d], links: list[Link]) -> None:
+    """Carry out a plan.
+
+    Args:
+        convs (dict[str, KernelDNAConv2d]): Plain convolutions by name.
+        links (list[Link]): From :func:`plan_links`.
+
+    Raises:
+        ValueError: If a gate cannot be made with the options of its
+            convolution. Nothing is linked then.
+    """
+    adapters: dict[str, Adapter] = {}
+    for child, parent in links:
+        convs[child].check_parent(convs[parent], parent)
+        try:
+            adapters[child] = convs[child].make_adapter()
+        except ValueError as error:
+            raise ValueError(f'{child}: {error}') from error
+    for child, parent in links:
+        convs[child].derive_from(convs[parent], parent, adapters[child])
+        if convs[child].options.deploy:
+            convs[child].switch_to_deploy()
+    for conv in convs.values():
+        conv.linked = True
+
+
+def _plan(convs: dict[str, KernelDNAConv2d],
+          options: dict[str, SharingOptions]) -> list[Link]:
+    kin: dict[Hashable, list[str]] = defaultdict(list)
     for name, conv in convs.items():
         if _takes_part(name, conv, options[name]):
             kin[_kinship(name, conv, options[name])].append(name)
-    links = []
+    links: list[Link] = []
     for names in kin.values():
         if len(names) < 2:
             continue
@@ -64,7 +94,8 @@ def _plan(convs, options):
     return links
 
 
-def _takes_part(name, conv, options):
+def _takes_part(name: str, conv: KernelDNAConv2d,
+                options: SharingOptions) -> bool:
     """Whether the options let a convolution share, kin or no kin."""
     if conv.groups > 1 and not options.grouped:
         return False
@@ -81,17 +112,20 @@ def _takes_part(name, conv, options):
     return conv.kernel_size in options.kernel_sizes
 
 
-def _kinship(name, conv, options):
+def _kinship(name: str, conv: KernelDNAConv2d,
+             options: SharingOptions) -> Hashable:
     """Equal for kin: stage, path through the block, shape and options."""
     parts = name.split('.')[:-1]
     stage = tuple(parts[:options.stage_level])
     on_shortcut = (not options.shortcuts
                    and any(part in SHORTCUTS for part in parts))
-    return stage, on_shortcut, conv.weight_shape, conv.groups, repr(options)
+    return stage, on_shortcut, conv.weight_shape, conv.groups, options.key()
 
 
-def _check_patterns(options):
-    for pattern in {o.name_pattern for o in options.values()} - {None}:
+def _check_patterns(options: dict[str, SharingOptions]) -> None:
+    for pattern in {o.name_pattern for o in options.values()}:
+        if pattern is None:
+            continue
         names = [n for n, o in options.items() if o.name_pattern == pattern]
         if not any(re.search(pattern, name) for name in names):
             shown = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
@@ -102,52 +136,62 @@ def _check_patterns(options):
                 'only where it shall match')
 
 
-def _warn_of_options(convs, options):
-    """Name the options without which something would share."""
+def _warn_that_nothing_shares(convs: dict[str, KernelDNAConv2d],
+                              options: dict[str, SharingOptions]) -> None:
+    """Name the options with which something would share, if there are any."""
 
-    def shares_without(names):
-        return _plan(
-            convs, {
-                conv: replace(o, **{n: default[n]
-                                    for n in names})
+    def shares_with(changes: dict[str, Any]) -> bool:
+        return bool(
+            _plan(convs, {
+                conv: replace(o, **changes)
                 for conv, o in options.items()
-            })
+            }))
+
+    def fewest(changes: dict[str, Any]) -> list[tuple[str, ...]]:
+        """The smallest sets of changes with which something shares."""
+        for size in range(1, len(changes) + 1):
+            enough = [
+                names for names in combinations(changes, size)
+                if shares_with({name: changes[name]
+                                for name in names})
+            ]
+            if enough:
+                return enough
+        return []
 
     default = {f.name: f.default for f in fields(SharingOptions)}
-    given = [
-        name for name in SELECTING if any(
+    given = {
+        name: default[name]
+        for name in SELECTING if any(
             getattr(o, name) != default[name] for o in options.values())
-    ]
-    guilty = [name for name in given if shares_without([name])]
-    if not guilty and shares_without(given):
-        guilty = given
-    if guilty:
-        first = next(iter(options.values()))
-        said = ', '.join(f'{name}={getattr(first, name)!r}' for name in guilty)
+    }
+    nothing_shares = (f'KernelDNA: of {len(convs)} convolutions none shares '
+                      'its kernel')
+    first = next(iter(options.values()))
+    blamed = {name for names in fewest(given) for name in names}
+    said = ', '.join(f'{name}={getattr(first, name)!r}' for name in given
+                     if name in blamed)
+    if said:
+        warnings.warn(f'{nothing_shares}, because of {said}: all of them run '
+                      'as plain convolutions')
+        return
+    sizes = {conv.kernel_size for conv in convs.values()}
+    would = dict(
+        kernel_sizes=tuple(sorted(sizes)), grouped=True, shortcuts=True)
+    said = ' or '.join(' with '.join(f'{name}={_short(would[name])}'
+                                     for name in names)
+                       for names in fewest(would))
+    if said:
         warnings.warn(
-            f'KernelDNA: of {len(convs)} convolutions none shares its kernel, '
-            f'because of {said}: all of them run as plain convolutions')
+            f'{nothing_shares}: only dense convolutions larger than 1x1 do, '
+            f'unless options say otherwise, and no two of a stage have one '
+            f'shape here. All of them run as plain convolutions; in conv_cfg '
+            f'{said} would let some share')
 
 
-def make_links(convs, links):
-    """Carry out a plan.
-
-    Args:
-        convs (dict[str, KernelDNAConv2d]): Plain convolutions by name.
-        links (list[Link]): From :func:`plan_links`.
-
-    Raises:
-        ValueError: If ``rd_ratio`` leaves a gate no channel. Nothing is linked
-            then.
-    """
-    for child, _ in links:
-        conv = convs[child]
-        if 'channel' in conv.options.modulation:
-            reduced_channels(conv.in_channels, conv.out_channels,
-                             conv.options.rd_ratio)
-    for child, parent in links:
-        convs[child].derive_from(convs[parent], parent)
-        if convs[child].options.deploy:
-            convs[child].switch_to_deploy()
-    for conv in convs.values():
-        conv.linked = True
+def _short(value: Any) -> Any:
+    """Kernel sizes as a user writes them."""
+    if not isinstance(value, tuple):
+        return value
+    return tuple(height if height == width else (height, width)
+                 for height, width in value)

@@ -1,7 +1,8 @@
 """What a user may say in ``conv_cfg=dict(type='KernelDNA', ...)``."""
+from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
-from typing import Optional, Tuple
+from typing import Any, Hashable
 
 MODULATIONS = ('filter', 'spatial', 'channel')
 # Norms that make sense on one value per channel and image.
@@ -59,21 +60,22 @@ class SharingOptions:
         TypeError: If an option has the wrong type.
         ValueError: If an option has a value that cannot work.
     """
-    children_per_parent: Optional[int] = 1
-    kernel_sizes: Optional[Tuple[Tuple[int, int], ...]] = None
+    children_per_parent: int | None = 1
+    kernel_sizes: tuple[tuple[int, int], ...] | None = None
     min_channels: int = 0
-    name_pattern: Optional[str] = None
+    name_pattern: str | None = None
     stage_level: int = 1
     grouped: bool = False
     shortcuts: bool = False
     share: bool = True
     rd_ratio: float = 0.25
-    modulation: Tuple[str, ...] = MODULATIONS
-    norm_cfg: Optional[dict] = field(default_factory=lambda: dict(type='BN'))
+    modulation: tuple[str, ...] = MODULATIONS
+    norm_cfg: dict[str, Any] | None = field(
+        default_factory=lambda: dict(type='BN'))
     keep_own_kernel: bool = False
     deploy: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kernel_sizes is not None:
             sizes = tuple((size, size) if isinstance(size, int) else size
                           for size in self._sequence('kernel_sizes'))
@@ -89,22 +91,22 @@ class SharingOptions:
             self._set('norm_cfg', dict(self.norm_cfg))
         self._check()
 
-    def _set(self, name, value):
+    def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
-    def _sequence(self, name):
+    def _sequence(self, name: str) -> tuple[Any, ...]:
         value = getattr(self, name)
         if isinstance(value, str) or not hasattr(value, '__iter__'):
             raise TypeError(f'KernelDNA: {name}={value!r} is given, a list or '
                             'tuple is expected: put it in brackets')
         return tuple(value)
 
-    def _require(self, fine, name, expected):
+    def _require(self, fine: bool, name: str, expected: str) -> None:
         if not fine:
             raise ValueError(f'KernelDNA: {name}={getattr(self, name)!r} '
                              f'is given, {expected} is expected')
 
-    def _check(self):
+    def _check(self) -> None:
         require = self._require
         per_parent = self.children_per_parent
         require(
@@ -141,13 +143,20 @@ class SharingOptions:
                     f'KernelDNA: name_pattern={self.name_pattern!r} is given, '
                     f'a regular expression is expected: {error}') from error
 
+    def key(self) -> Hashable:
+        """Equal for equal options, in whatever order a dict was written."""
+        return tuple(
+            tuple(sorted((k, repr(v)) for k, v in value.items())
+                  ) if isinstance(value, dict) else value
+            for value in (getattr(self, name) for name in self.names()))
+
     @classmethod
-    def names(cls):
+    def names(cls) -> tuple[str, ...]:
         """tuple[str]: Every option, in the order they are documented."""
         return tuple(option.name for option in fields(cls))
 
     @classmethod
-    def parse(cls, options):
+    def parse(cls, options: dict[str, Any]) -> SharingOptions:
         """Options from the keywords of a ``conv_cfg``.
 
         Args:
@@ -168,6 +177,6 @@ class SharingOptions:
         return cls(**options)
 
 
-def _is_int(value, least):
+def _is_int(value: Any, least: int) -> bool:
     return (isinstance(value, int) and not isinstance(value, bool)
             and value >= least)

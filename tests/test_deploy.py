@@ -1,15 +1,17 @@
 """The deploy form: equal outputs, and no way to fuse wrongly before it."""
+import warnings
 from copy import deepcopy
 
 import pytest
 import torch
 from mmcv.cnn import ConvModule, fuse_conv_bn
+from mmcv.cnn.utils.fuse_conv_bn import _fuse_conv_bn
 from mmengine.config import Config
 from mmengine.model.efficient_conv_bn_eval import \
     turn_on_efficient_conv_bn_eval
 from mmengine.registry import MODELS
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import fuse_conv_bn_eval, parametrizations, prune
 from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
 
@@ -188,7 +190,7 @@ def test_a_child_whose_parent_is_outside_is_refused():
 class Pairs(nn.Module):
     """A child and its parent, each with a batch norm of its own."""
 
-    def __init__(self, **options):
+    def __init__(self, bias=False, **options):
         super().__init__()
         self.stage = nn.Sequential(*[
             ConvModule(
@@ -196,6 +198,7 @@ class Pairs(nn.Module):
                 8,
                 3,
                 padding=1,
+                bias=bias,
                 norm_cfg=dict(type='BN'),
                 act_cfg=None,
                 conv_cfg=dict(CONV, **options)) for _ in range(2)
@@ -220,16 +223,69 @@ def test_no_child_is_fused_before_deploying():
     assert torch.equal(answers(module, x), before)
 
 
+def fuse_like_torch(conv, norm):
+    return fuse_conv_bn_eval(conv, norm)
+
+
+def fuse_by_setting(conv, norm):
+    fused = fuse_conv_bn_eval(plain_twin(conv), norm)
+    conv.weight, conv.bias = fused.weight, fused.bias
+    return conv
+
+
+def fuse_by_setting_the_bias_first(conv, norm):
+    fused = fuse_conv_bn_eval(plain_twin(conv), norm)
+    conv.bias, conv.weight = fused.bias, fused.weight
+    return conv
+
+
+def fuse_by_registering(conv, norm):
+    fused = fuse_conv_bn_eval(plain_twin(conv), norm)
+    conv.register_parameter('weight', fused.weight)
+    conv.register_parameter('bias', fused.bias)
+    return conv
+
+
+def plain_twin(conv):
+    """An nn.Conv2d of the same weights."""
+    twin = nn.Conv2d(
+        8, 8, 3, padding=1, bias=conv.bias is not None, dtype=torch.float64)
+    twin.load_state_dict(conv.state_dict())
+    return twin.eval()
+
+
+FUSERS = [
+    _fuse_conv_bn, fuse_like_torch, fuse_by_setting,
+    fuse_by_setting_the_bias_first, fuse_by_registering
+]
+
+
 @pytest.mark.parametrize('bias', [True, False])
-def test_no_parent_is_fused_before_deploying(bias):
-    module, x, before = pairs()
-    parent = module.stage[1].conv
-    if bias:
-        parent.bias = None
-        parent.register_parameter('bias', nn.Parameter(x.new_zeros(8)))
+@pytest.mark.parametrize('fuse', FUSERS)
+def test_no_parent_is_fused_before_deploying(fuse, bias):
+    module, x, before = pairs(bias=bias)
+    parent, norm = module.stage[1].conv, module.stage[1].bn
+    state = set(module.state_dict())
     with pytest.raises(RuntimeError, match='switch_to_deploy'):
-        fuse_conv_bn(module.stage[1])
+        fuse(parent, norm)
+    assert set(module.state_dict()) == state
     assert torch.equal(answers(module, x), before)
+    switch_to_deploy(module)
+    module.stage[1].conv = fuse(parent, norm)
+    module.stage[1].bn = nn.Identity()
+    assert error(answers(module, x), before) <= 1e-12
+
+
+def test_other_weights_for_a_parent_are_no_folding():
+    module, x, _ = pairs(bias=True)
+    other = pairs(bias=True)[0]
+    parent, wanted = module.stage[1].conv, other.stage[1].conv
+    parent.weight = nn.Parameter(wanted.weight.detach().clone())
+    module.eval()
+    parent.bias = nn.Parameter(wanted.bias.detach().clone())
+    module.eval()
+    module.load_state_dict(other.state_dict(), assign=True)
+    assert torch.equal(answers(module, x), answers(other, x))
 
 
 def test_a_parent_without_a_bias_gets_none():
@@ -709,6 +765,36 @@ class OtherConv(KernelDNAConv2d):
     message = refused('other.py', 'other.pth', 'out.pth')
     assert 'other.py is given' in message
     assert 'Missing key' in message and 'Nothing is written' in message
+
+
+def deployed(**options):
+    module = randomize(make_kin(2, **options))
+    return switch_to_deploy(module)
+
+
+def messages_of_training(module):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        for _ in range(2):
+            module(torch.randn(2, 8, 6, 6)).sum().backward()
+    return [str(w.message) for w in caught]
+
+
+@pytest.mark.parametrize('share', [True, False])
+@pytest.mark.parametrize('modulation', [('filter', ), ('channel', )])
+def test_training_on_after_deploying_is_warned_of(share, modulation):
+    messages = messages_of_training(
+        deployed(share=share, modulation=modulation))
+    # Once for each child, however long it is trained.
+    assert len(messages) == (1 if share else 2)
+    assert all('make the optimizer anew' in message for message in messages)
+
+
+def test_no_warning_where_no_optimizer_was_made_before():
+    assert messages_of_training(make_kin(2, deploy=True)) == []
+    assert messages_of_training(make_kin(2)) == []
+    module = deployed().eval()
+    assert messages_of_training(module) == []
 
 
 def test_the_conv_says_nothing_of_deploying_when_it_is_plain():

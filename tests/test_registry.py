@@ -53,7 +53,20 @@ def registered():
         def __init__(self):
             self.value = 1
 
-    types = dict(KdnaUnit=Unit, KdnaWhole=Whole, KdnaPair=Pair)
+    class Assembled(nn.Module):
+        """Builds its convolutions one by one through the registry."""
+
+        def __init__(self, conv_cfg, module):
+            super().__init__()
+            cfg = dict(in_channels=4, out_channels=4, kernel_size=3, padding=1)
+            if module:
+                cfg.update(type='ConvModule', conv_cfg=conv_cfg)
+            else:
+                cfg.update(conv_cfg)
+            self.stage = nn.Sequential(*[MODELS.build(cfg) for _ in range(2)])
+
+    types = dict(
+        KdnaUnit=Unit, KdnaWhole=Whole, KdnaPair=Pair, KdnaAssembled=Assembled)
     for name, kind in types.items():
         MODELS.register_module(name, module=kind)
     yield
@@ -138,6 +151,22 @@ def test_the_innermost_built_module_is_the_unit():
         'extra.1': 'parent',
     }
     assert convs['neck.stage.0.conv'].parent is convs['neck.stage.2.conv']
+
+
+@pytest.mark.parametrize('module', [True, False])
+def test_a_single_convolution_waits_for_its_module(module):
+    unit = MODELS.build(
+        dict(type='KdnaAssembled', conv_cfg=CONV, module=module))
+    assert pattern(unit) == 'S F'
+    assert all(conv.linked for conv in kernel_dna(unit).values())
+
+
+def test_a_single_convolution_that_nobody_links_says_so():
+    conv = MODELS.build(
+        dict(CONV, in_channels=4, out_channels=4, kernel_size=3))
+    assert not conv.linked
+    with pytest.warns(UserWarning, match='nothing linked them'):
+        conv(torch.randn(1, 4, 6, 6))
 
 
 def test_two_models_never_share():
