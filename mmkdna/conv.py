@@ -11,9 +11,10 @@ from torch.nn.utils import parametrize
 from .adapter import Adapter
 from .guard import KernelGuard
 from .options import SharingOptions
+from .unit_conv import UnitConv
 
 
-class KernelDNAConv2d(KernelGuard, nn.Conv2d):
+class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
     r"""A convolution that may derive its kernel from another one.
 
     It is built as a plain ``nn.Conv2d``. Linking (:func:`mmkdna.link_kernels`,
@@ -59,38 +60,11 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
         ValueError: If an option has a value that cannot work.
     """
 
-    # Set by every new convolution, cleared by the warning: a model built by
-    # hand and not linked warns once, not once per layer and step.
-    _warn_unlinked = False
+    options_type = SharingOptions
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 kernel_size: int | tuple[int, int],
-                 stride: int | tuple[int, int] = 1,
-                 padding: int | tuple[int, int] | str = 0,
-                 dilation: int | tuple[int, int] = 1,
-                 groups: int = 1,
-                 bias: bool = True,
-                 padding_mode: str = 'zeros',
-                 device: torch.device | str | None = None,
-                 dtype: torch.dtype | None = None,
-                 **options: Any) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-            padding_mode=padding_mode,
-            device=device,
-            dtype=dtype)
-        self.options = SharingOptions.parse(options)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.adapter: Adapter | None = None
-        self.linked = False
         self.num_children = 0
         self.parent_name: str | None = None
         # In a tuple, the parent is no submodule: it appears once in the state
@@ -100,7 +74,6 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
         # Until the first training forward after it became a convolution of
         # its own.
         self._was_child = False
-        KernelDNAConv2d._warn_unlinked = True
 
     @property
     def parent(self) -> KernelDNAConv2d | None:
@@ -113,12 +86,6 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
         if self._parent:
             return 'child'
         return 'parent' if self.num_children else 'plain'
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """tuple[int]: Shape of the kernel, owned or derived."""
-        return (self.out_channels, self.in_channels // self.groups,
-                *self.kernel_size)
 
     @property
     def keeps_own_kernel(self) -> bool:
@@ -278,19 +245,9 @@ class KernelDNAConv2d(KernelGuard, nn.Conv2d):
             Tensor: Shape (N, C_out, H', W').
         """
         if isinstance(x, Proxy):
-            # torch.fx, which mmengine's efficient_conv_bn_eval uses, is to see
-            # one convolution, as it sees an nn.Conv2d.
-            return x.tracer.create_proxy('call_module',
-                                         x.tracer.path_of_module(self), (x, ),
-                                         {})
-        if (self.adapter is None and not self.linked
-                and KernelDNAConv2d._warn_unlinked):
-            KernelDNAConv2d._warn_unlinked = False
-            warnings.warn(
-                'KernelDNA convolutions run as plain ones, since nothing '
-                'linked them: call mmkdna.link_kernels(model) on a model '
-                'built by hand, and import mmkdna (custom_imports) before '
-                'building one from a config')
+            return self.trace_as_leaf(x)
+        if self.adapter is None:
+            self.warn_if_unlinked()
         if self._was_child and self.training and torch.is_grad_enabled():
             self._was_child = False
             warnings.warn(

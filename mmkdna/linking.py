@@ -9,7 +9,6 @@ from typing import Any, Hashable, NamedTuple
 
 from .adapter import Adapter
 from .conv import KernelDNAConv2d
-from .hosts import SHORTCUTS
 from .options import SharingOptions
 
 # The options that decide who shares at all.
@@ -73,7 +72,7 @@ def _plan(convs: dict[str, KernelDNAConv2d],
           options: dict[str, SharingOptions]) -> list[Link]:
     kin: dict[Hashable, list[str]] = defaultdict(list)
     for name, conv in convs.items():
-        if _takes_part(name, conv, options[name]):
+        if options[name].take(name, conv):
             kin[_kinship(name, conv, options[name])].append(name)
     links: list[Link] = []
     for names in kin.values():
@@ -94,32 +93,11 @@ def _plan(convs: dict[str, KernelDNAConv2d],
     return links
 
 
-def _takes_part(name: str, conv: KernelDNAConv2d,
-                options: SharingOptions) -> bool:
-    """Whether the options let a convolution share, kin or no kin."""
-    if conv.groups > 1 and not options.grouped:
-        return False
-    # Spectral norm and the like compute the kernel at each forward.
-    if 'weight' not in conv._parameters:
-        return False
-    if min(conv.in_channels, conv.out_channels) < options.min_channels:
-        return False
-    if (options.name_pattern is not None
-            and not re.search(options.name_pattern, name)):
-        return False
-    if options.kernel_sizes is None:
-        return max(conv.kernel_size) > 1
-    return conv.kernel_size in options.kernel_sizes
-
-
 def _kinship(name: str, conv: KernelDNAConv2d,
              options: SharingOptions) -> Hashable:
-    """Equal for kin: stage, path through the block, shape and options."""
-    parts = name.split('.')[:-1]
-    stage = tuple(parts[:options.stage_level])
-    on_shortcut = (not options.shortcuts
-                   and any(part in SHORTCUTS for part in parts))
-    return stage, on_shortcut, conv.weight_shape, conv.groups, options.key()
+    """Equal for kin: stage, shape and options."""
+    stage = tuple(name.split('.')[:-1][:options.stage_level])
+    return stage, conv.weight_shape, conv.groups, options.key()
 
 
 def _check_patterns(options: dict[str, SharingOptions]) -> None:

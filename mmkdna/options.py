@@ -1,43 +1,191 @@
-"""What a user may say in ``conv_cfg=dict(type='KernelDNA', ...)``."""
+"""What a user may say in ``conv_cfg=dict(type='KernelDNA', ...)``.
+
+Which convolutions take part is one concept for all conv types of this
+package: :class:`LayerChoice`, from which the options of each type descend.
+"""
 from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, Hashable
+from typing import Any, ClassVar, Hashable, TypeVar
+
+from torch import nn
+
+from .hosts import SHORTCUTS
 
 MODULATIONS = ('filter', 'spatial', 'channel')
 # Norms that make sense on one value per channel and image.
 GATE_NORMS = ('BN', 'SyncBN', 'GN')
+Options = TypeVar('Options', bound='LayerChoice')
 
 
 @dataclass(frozen=True)
-class SharingOptions:
+class LayerChoice:
+    """Which of the convolutions with one ``conv_cfg`` take part.
+
+    What does not take part is a plain convolution in every respect.
+
+    Args:
+        kernel_sizes (Sequence[int | tuple], optional): Kernel sizes that take
+            part, e.g. ``(1, 3)`` or ``((1, 7), (7, 1))``. ``None`` means
+            every size larger than 1x1. Defaults to None.
+        min_channels (int): Convolutions with fewer input or fewer output
+            channels do not take part. Defaults to 0.
+        name_pattern (str, optional): Regular expression; only convolutions
+            in whose name, counted from the backbone, neck or head, it is
+            found take part, e.g. ``'layer3|layer4'``. Defaults to None, all.
+        grouped (bool): Whether grouped and depthwise convolutions take part.
+            Defaults to False.
+        shortcuts (bool): Whether the convolutions of residual shortcuts take
+            part. Defaults to False.
+
+    Raises:
+        TypeError: If an option has the wrong type.
+        ValueError: If an option has a value that cannot work.
+    """
+    # The name of the conv type, for messages.
+    conv_type: ClassVar[str] = 'KernelDNA'
+
+    kernel_sizes: tuple[tuple[int, int], ...] | None = None
+    min_channels: int = 0
+    name_pattern: str | None = None
+    grouped: bool = False
+    shortcuts: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kernel_sizes is not None:
+            sizes = tuple((size, size) if isinstance(size, int) else size
+                          for size in self._sequence('kernel_sizes'))
+            self._require(
+                all(
+                    isinstance(size, (list, tuple)) and len(size) == 2 and all(
+                        isinstance(side, int) for side in size)
+                    for size in sizes), 'kernel_sizes',
+                'a list of ints or of pairs of ints')
+            self._set('kernel_sizes', tuple(map(tuple, sizes)))
+        self._require_int('min_channels', 0)
+        self._require_bools('grouped', 'shortcuts')
+        if self.name_pattern is not None:
+            try:
+                re.compile(self.name_pattern)
+            except (re.error, TypeError) as error:
+                raise ValueError(
+                    f'{self.conv_type}: name_pattern={self.name_pattern!r} is '
+                    f'given, a regular expression is expected: {error}'
+                ) from error
+
+    def take(self, name: str, conv: nn.Conv2d) -> bool:
+        """Decide whether a convolution takes part.
+
+        Args:
+            name (str): Its name, counted from the backbone, neck or head.
+            conv (nn.Conv2d): The convolution.
+
+        Returns:
+            bool: The answer.
+        """
+        if conv.groups > 1 and not self.grouped:
+            return False
+        # Spectral norm and the like compute the kernel at each forward.
+        if 'weight' not in conv._parameters:
+            return False
+        if min(conv.in_channels, conv.out_channels) < self.min_channels:
+            return False
+        if not self.shortcuts and is_on_shortcut(name):
+            return False
+        if (self.name_pattern is not None
+                and not re.search(self.name_pattern, name)):
+            return False
+        if self.kernel_sizes is None:
+            return max(conv.kernel_size) > 1
+        return conv.kernel_size in self.kernel_sizes
+
+    def key(self) -> Hashable:
+        """Equal for equal options, in whatever order a dict was written."""
+        return tuple(
+            tuple(sorted((k, repr(v)) for k, v in value.items())
+                  ) if isinstance(value, dict) else value
+            for value in (getattr(self, name) for name in self.names()))
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """tuple[str]: Every option, in the order they are documented."""
+        return tuple(option.name for option in fields(cls))
+
+    @classmethod
+    def parse(cls: type[Options], options: dict[str, Any]) -> Options:
+        """Check the keywords of a ``conv_cfg``.
+
+        Args:
+            options (dict): Names and values.
+
+        Returns:
+            LayerChoice: The same as an object of this class.
+
+        Raises:
+            TypeError: If there is no such option.
+        """
+        unknown = sorted(set(options) - set(cls.names()))
+        if unknown:
+            raise TypeError(
+                f'{cls.conv_type}: {", ".join(unknown)} is given, but the '
+                f'options of conv_cfg=dict(type=\'{cls.conv_type}\', ...) are '
+                f'{", ".join(cls.names())}: correct the name or remove it')
+        return cls(**options)
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _sequence(self, name: str) -> tuple[Any, ...]:
+        value = getattr(self, name)
+        if isinstance(value, str) or not hasattr(value, '__iter__'):
+            raise TypeError(
+                f'{self.conv_type}: {name}={value!r} is given, a list or '
+                'tuple is expected: put it in brackets')
+        return tuple(value)
+
+    def _require(self, fine: bool, name: str, expected: str) -> None:
+        if not fine:
+            raise ValueError(
+                f'{self.conv_type}: {name}={getattr(self, name)!r} '
+                f'is given, {expected} is expected')
+
+    def _require_int(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        self._require(
+            isinstance(value, int) and not isinstance(value, bool)
+            and value >= least, name, f'an int of {least} or more')
+
+    def _require_bools(self, *names: str) -> None:
+        for name in names:
+            self._require(
+                isinstance(getattr(self, name), bool), name, 'True or False')
+
+    def _require_above_zero(self, name: str) -> None:
+        value = getattr(self, name)
+        self._require(
+            isinstance(value, (int, float)) and not isinstance(value, bool)
+            and 0 < value < float('inf'), name, 'a number above 0')
+
+
+@dataclass(frozen=True)
+class SharingOptions(LayerChoice):
     """Options of one ``KernelDNA`` convolution.
 
-    The first eight decide which convolutions share and who is a child, the
-    next three what an adapter consists of, the last two in which form a child
-    is built. All convolutions built from one ``conv_cfg`` carry the same
-    options, and only convolutions with the same options share.
+    Those of :class:`LayerChoice` and the next two decide which convolutions
+    share and who is a child, the next four what an adapter consists of, the
+    last two in which form a child is built. All convolutions built from one
+    ``conv_cfg`` carry the same options, and only convolutions with the same
+    options share. With ``shortcuts=True`` the convolution of a residual
+    shortcut is kin of the main path.
 
     Args:
         children_per_parent (int, optional): How many children each parent
             serves. ``None`` gives every group of kin a single parent, its
             last convolution. Defaults to 1.
-        kernel_sizes (Sequence[int | tuple], optional): Kernel sizes that
-            share, e.g. ``(1, 3)`` or ``((1, 7), (7, 1))``. ``None`` means
-            every size larger than 1x1. Defaults to None.
-        min_channels (int): Convolutions with fewer input or fewer output
-            channels do not share. Defaults to 0.
-        name_pattern (str, optional): Regular expression; only convolutions
-            in whose name, counted from the backbone, neck or head, it is
-            found share, e.g. ``'layer3|layer4'``. Defaults to None, all.
         stage_level (int): How many leading parts of a convolution's name make
             its stage: 1 is a direct child of the backbone, neck or head, such
             as ``layer3`` or ``fpn_convs``; 0 lets the whole backbone, neck or
             head share. Defaults to 1.
-        grouped (bool): Whether grouped and depthwise convolutions share.
-            Defaults to False.
-        shortcuts (bool): Whether the convolution of a residual shortcut is
-            kin of the main path. Defaults to False.
         share (bool): ``False`` gives all kin an adapter on their own kernel:
             each is its own parent, and nothing is saved. Defaults to True.
         rd_ratio (float): The gate reduces to
@@ -61,12 +209,7 @@ class SharingOptions:
         ValueError: If an option has a value that cannot work.
     """
     children_per_parent: int | None = 1
-    kernel_sizes: tuple[tuple[int, int], ...] | None = None
-    min_channels: int = 0
-    name_pattern: str | None = None
     stage_level: int = 1
-    grouped: bool = False
-    shortcuts: bool = False
     share: bool = True
     rd_ratio: float = 0.25
     modulation: tuple[str, ...] = MODULATIONS
@@ -76,107 +219,40 @@ class SharingOptions:
     deploy: bool = False
 
     def __post_init__(self) -> None:
-        if self.kernel_sizes is not None:
-            sizes = tuple((size, size) if isinstance(size, int) else size
-                          for size in self._sequence('kernel_sizes'))
-            self._require(
-                all(
-                    isinstance(size, (list, tuple)) and len(size) == 2 and all(
-                        isinstance(side, int) for side in size)
-                    for size in sizes), 'kernel_sizes',
-                'a list of ints or of pairs of ints')
-            self._set('kernel_sizes', tuple(map(tuple, sizes)))
+        super().__post_init__()
         self._set('modulation', self._sequence('modulation'))
         if isinstance(self.norm_cfg, dict):
             self._set('norm_cfg', dict(self.norm_cfg))
-        self._check()
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
-
-    def _sequence(self, name: str) -> tuple[Any, ...]:
-        value = getattr(self, name)
-        if isinstance(value, str) or not hasattr(value, '__iter__'):
-            raise TypeError(f'KernelDNA: {name}={value!r} is given, a list or '
-                            'tuple is expected: put it in brackets')
-        return tuple(value)
-
-    def _require(self, fine: bool, name: str, expected: str) -> None:
-        if not fine:
-            raise ValueError(f'KernelDNA: {name}={getattr(self, name)!r} '
-                             f'is given, {expected} is expected')
-
-    def _check(self) -> None:
-        require = self._require
-        per_parent = self.children_per_parent
-        require(
-            per_parent is None or _is_int(per_parent, 1),
-            'children_per_parent',
-            'an int of 1 or more, or None for one parent a group,')
-        for name in ('min_channels', 'stage_level'):
-            require(
-                _is_int(getattr(self, name), 0), name, 'an int of 0 or more')
-        for name in ('grouped', 'shortcuts', 'share', 'keep_own_kernel',
-                     'deploy'):
-            require(
-                isinstance(getattr(self, name), bool), name, 'True or False')
-        require(
-            isinstance(self.rd_ratio,
-                       (int, float)) and 0 < self.rd_ratio < float('inf'),
-            'rd_ratio', 'a number above 0')
-        require(
+        if self.children_per_parent is not None:
+            self._require(
+                isinstance(self.children_per_parent, int)
+                and not isinstance(self.children_per_parent, bool)
+                and self.children_per_parent >= 1, 'children_per_parent',
+                'an int of 1 or more, or None for one parent a group,')
+        self._require_int('stage_level', 0)
+        self._require_bools('share', 'keep_own_kernel', 'deploy')
+        self._require_above_zero('rd_ratio')
+        self._require(
             all(name in MODULATIONS for name in self.modulation), 'modulation',
             f'a choice of {MODULATIONS}')
-        require(
+        self._require(
             self.norm_cfg is None or isinstance(self.norm_cfg, dict)
             and self.norm_cfg.get('type') in GATE_NORMS, 'norm_cfg',
             'None or a dict whose type is one of '
             f'{GATE_NORMS}, since the gate has one value per channel,')
-        require(not (self.keep_own_kernel and (self.deploy or not self.share)),
-                'keep_own_kernel',
-                'False together with deploy=True or share=False')
-        if self.name_pattern is not None:
-            try:
-                re.compile(self.name_pattern)
-            except (re.error, TypeError) as error:
-                raise ValueError(
-                    f'KernelDNA: name_pattern={self.name_pattern!r} is given, '
-                    f'a regular expression is expected: {error}') from error
-
-    def key(self) -> Hashable:
-        """Equal for equal options, in whatever order a dict was written."""
-        return tuple(
-            tuple(sorted((k, repr(v)) for k, v in value.items())
-                  ) if isinstance(value, dict) else value
-            for value in (getattr(self, name) for name in self.names()))
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """tuple[str]: Every option, in the order they are documented."""
-        return tuple(option.name for option in fields(cls))
-
-    @classmethod
-    def parse(cls, options: dict[str, Any]) -> SharingOptions:
-        """Options from the keywords of a ``conv_cfg``.
-
-        Args:
-            options (dict): Names and values.
-
-        Returns:
-            SharingOptions: The same, checked.
-
-        Raises:
-            TypeError: If there is no such option.
-        """
-        unknown = sorted(set(options) - set(cls.names()))
-        if unknown:
-            raise TypeError(
-                f'KernelDNA: {", ".join(unknown)} is given, but the options '
-                f'of conv_cfg=dict(type=\'KernelDNA\', ...) are '
-                f'{", ".join(cls.names())}: correct the name or remove it')
-        return cls(**options)
+        self._require(
+            not (self.keep_own_kernel and (self.deploy or not self.share)),
+            'keep_own_kernel',
+            'False together with deploy=True or share=False')
 
 
-def _is_int(value: Any, least: int) -> bool:
-    return (isinstance(value, int) and not isinstance(value, bool)
-            and value >= least)
+def is_on_shortcut(name: str) -> bool:
+    """Whether a module's name says that it is in a residual shortcut.
+
+    Args:
+        name (str): Its name in the backbone, neck or head.
+
+    Returns:
+        bool: The answer.
+    """
+    return any(part in SHORTCUTS for part in name.split('.')[:-1])
