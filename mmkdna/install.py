@@ -10,18 +10,21 @@ from .fsdp import kernel_dna_wrap_policy
 from .kept_kernels import KernelKeepingHook
 from .pretrained import ChildFittingHook, KernelSharingHook
 from .registry import link_what_is_built
+from .rivals import CONV_TYPES
 
 
 def install():
     """Make them all; called once, when mmkdna is imported.
 
-    - Types are registered with mmengine: the convolution, the hooks and the
+    - Types are registered with mmengine: the convolutions, the hooks and the
       wrap policy of FSDP.
     - Whatever a model registry builds is linked.
     - ``checkpoint='mmkdna://NAME'`` is read.
     - ``_base_ = 'mmkdna::...'`` and ``'mmseg::...'`` are found.
     """
     MMENGINE_MODELS.register_module('KernelDNA', module=KernelDNAConv2d)
+    for name, conv in CONV_TYPES.items():
+        MMENGINE_MODELS.register_module(name, module=conv)
     for hook in (ChildFittingHook, KernelKeepingHook, KernelSharingHook):
         HOOKS.register_module(module=hook)
     FUNCTIONS.register_module(module=kernel_dna_wrap_policy)

@@ -5,11 +5,11 @@ import warnings
 from collections import defaultdict
 from dataclasses import fields, replace
 from itertools import combinations
-from typing import Any, Hashable, NamedTuple
+from typing import Any, Hashable, Mapping, NamedTuple
 
 from .adapter import Adapter
 from .conv import KernelDNAConv2d
-from .options import SharingOptions
+from .options import LayerChoice, SharingOptions
 
 # The options that decide who shares at all.
 SELECTING = ('kernel_sizes', 'min_channels', 'name_pattern', 'stage_level')
@@ -35,7 +35,7 @@ def plan_links(convs: dict[str, KernelDNAConv2d]) -> list[Link]:
         ValueError: If a ``name_pattern`` matches nothing.
     """
     options = {name: conv.options for name, conv in convs.items()}
-    _check_patterns(options)
+    check_patterns(options)
     links = _plan(convs, options)
     if convs and not links:
         _warn_that_nothing_shares(convs, options)
@@ -100,7 +100,16 @@ def _kinship(name: str, conv: KernelDNAConv2d,
     return stage, conv.weight_shape, conv.groups, options.key()
 
 
-def _check_patterns(options: dict[str, SharingOptions]) -> None:
+def check_patterns(options: Mapping[str, LayerChoice]) -> None:
+    """Check that every ``name_pattern`` matches something.
+
+    Args:
+        options (Mapping[str, LayerChoice]): Options by name of the
+            convolution in its backbone, neck or head.
+
+    Raises:
+        ValueError: If a pattern matches no name.
+    """
     for pattern in {o.name_pattern for o in options.values()}:
         if pattern is None:
             continue
@@ -108,9 +117,9 @@ def _check_patterns(options: dict[str, SharingOptions]) -> None:
         if not any(re.search(pattern, name) for name in names):
             shown = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
             raise ValueError(
-                f'KernelDNA: name_pattern={pattern!r} is given, but it '
-                f'matches none of the {len(names)} convolutions with this '
-                f'conv_cfg: {shown}: correct the pattern, or set conv_cfg '
+                f'{options[names[0]].conv_type}: name_pattern={pattern!r} is '
+                f'given, but it matches none of the {len(names)} '
+                f'convolutions with this conv_cfg: {shown}: correct the pattern, or set conv_cfg '
                 'only where it shall match')
 
 

@@ -1,8 +1,12 @@
 """A backbone, neck or head as a unit that shares kernels within itself."""
+from __future__ import annotations
+from collections import defaultdict
+
 from mmengine.logging import print_log
 
 from .linking import make_links, plan_links
 from .pretrained.plain import accept_plain_weights
+from .rivals.rival import Rival
 from .sharing import named_convs, sharing_table
 
 
@@ -31,6 +35,12 @@ def link_kernels(module):
             ``name_pattern`` matches nothing, or ``rd_ratio`` leaves a gate no
             channel. Nothing is linked then.
     """
+    rivals: dict[type[Rival], dict[str, Rival]] = defaultdict(dict)
+    for name, conv in module.named_modules():
+        if isinstance(conv, Rival) and not conv.linked:
+            rivals[type(conv)][name] = conv
+    for kind, of_kind in rivals.items():
+        kind.join(of_kind)
     convs = named_convs(module)
     unlinked = {n: conv for n, conv in convs.items() if not conv.linked}
     links = plan_links(unlinked)

@@ -1,0 +1,10 @@
+"""The convolutions that KernelDNA is compared with, as conv types.
+
+Each is written from its paper and used as KernelDNA is:
+``conv_cfg=dict(type='CondConv', ...)``.
+"""
+from .cond_conv import CondConv2d
+
+CONV_TYPES = dict(CondConv=CondConv2d)
+
+__all__ = ['CONV_TYPES', 'CondConv2d']
