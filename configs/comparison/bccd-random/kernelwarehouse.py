@@ -1,0 +1,6 @@
+_base_ = '../_base_/bccd-random.py'
+model = dict(
+    backbone=dict(
+        conv_cfg=dict(
+            type='KernelWarehouse', name_pattern='^layer', kernel_sizes=(
+                1, ))))

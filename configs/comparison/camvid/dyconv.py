@@ -1,0 +1,5 @@
+_base_ = '../_base_/camvid.py'
+model = dict(
+    backbone=dict(
+        conv_cfg=dict(
+            type='DyConv', name_pattern='^layer', kernel_sizes=(1, ))))

@@ -1,0 +1,3 @@
+_base_ = '../_base_/cifar10.py'
+model = dict(
+    backbone=dict(conv_cfg=dict(type='DyConv', name_pattern='^layer')))

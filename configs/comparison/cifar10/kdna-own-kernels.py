@@ -1,0 +1,5 @@
+# Adapters on own kernels: nothing is shared.
+_base_ = '../_base_/cifar10.py'
+model = dict(
+    backbone=dict(
+        conv_cfg=dict(type='KernelDNA', name_pattern='^layer', share=False)))

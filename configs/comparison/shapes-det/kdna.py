@@ -1,0 +1,4 @@
+# KernelDNA by conv_cfg in the backbone.
+_base_ = '../_base_/shapes-det.py'
+model = dict(
+    backbone=dict(conv_cfg=dict(type='KernelDNA', name_pattern='^layer')))

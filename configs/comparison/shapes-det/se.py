@@ -1,0 +1,4 @@
+# Squeeze-and-excitation on each convolution.
+_base_ = '../_base_/shapes-det.py'
+model = dict(
+    backbone=dict(conv_cfg=dict(type='SEConv', name_pattern='^layer')))

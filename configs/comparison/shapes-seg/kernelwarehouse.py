@@ -1,0 +1,4 @@
+_base_ = '../_base_/shapes-seg.py'
+model = dict(
+    backbone=dict(
+        conv_cfg=dict(type='KernelWarehouse', name_pattern='^layer')))
