@@ -154,6 +154,45 @@ class Rival(UnitConv):
         return f'{super().extra_repr()}, {part}'
 
 
+class Annealed(Rival):
+    """A rival whose attention starts soft and sharpens in the first epochs.
+
+    A subclass calls :meth:`start_annealing` when it becomes dynamic, and
+    computes with ``progress``, however soft or sharp that is in its method.
+    :class:`mmkdna.rivals.TemperatureHook` sets it; without the hook it stays
+    as it is. It is saved with the weights, so whoever resumes, deploys or
+    fine-tunes goes on with what training has reached.
+
+    Attributes:
+        progress (Tensor): Buffer, shape (), of a dynamic convolution: 0 at
+            the start, 1 where the attention is as sharp as it gets.
+    """
+
+    def start_annealing(self) -> None:
+        """Get ``progress``, at the start."""
+        self.register_buffer('progress', self.weight.detach().new_zeros(()))
+
+    def set_progress(self, progress: float) -> None:
+        """Make the attention as sharp as it is at a point of training.
+
+        Args:
+            progress (float): From 0, the start, to 1, the end.
+        """
+        self.progress.fill_(progress)
+
+    def temperature(self, start: float) -> Tensor:
+        """What logits are divided by.
+
+        Args:
+            start (float): The temperature where ``progress`` is 0.
+
+        Returns:
+            Tensor: Shape (), 1 where ``progress`` is 1, and in proportion
+            between.
+        """
+        return start + (1 - start) * self.progress
+
+
 class ExpertConv(Rival):
     """A rival with several kernels, its experts, in the place of one.
 
@@ -165,6 +204,9 @@ class ExpertConv(Rival):
         experts (nn.Parameter): Shape (K, C_out, C_in / groups, kH, kW), of a
             dynamic convolution.
     """
+    # Between the experts that plain weights give, of the plain kernel's
+    # standard deviation.
+    deviation = 0.1
     # Which expert ``weight`` shows.
     _shown = 0
 
@@ -182,6 +224,21 @@ class ExpertConv(Rival):
             experts[0] = weight
         del self.weight
         self.experts = nn.Parameter(experts, weight.requires_grad)
+
+    def deviations(self, weight: Tensor) -> Tensor:
+        """Give experts that start alike something to tell them apart by.
+
+        Args:
+            weight (Tensor): A plain kernel.
+
+        Returns:
+            Tensor: Of the shape of the experts, adding up to zero over them;
+            the same on every device and in every run.
+        """
+        noise = torch.randn(
+            self.experts.shape, generator=torch.Generator().manual_seed(0))
+        noise = (noise - noise.mean(0)) * float(weight.std() * self.deviation)
+        return noise.to(weight)
 
     def apply(self: RivalType, fn: Any) -> RivalType:
         """Apply a function to this module and its children.
@@ -201,6 +258,16 @@ class ExpertConv(Rival):
         finally:
             self._shown = 0
         return self
+
+    def _conv_forward(self, x: Tensor, weight: Tensor,
+                      bias: Tensor | None) -> Tensor:
+        # efficient_conv_bn_eval comes here past forward, with one kernel.
+        if self.dynamic:
+            raise RuntimeError(
+                f'a {type(self).__name__} is given one kernel to convolve '
+                f'with, but it mixes {len(self.experts)} experts for each '
+                'image: efficient_conv_bn_eval is not possible, turn it off')
+        return super()._conv_forward(x, weight, bias)
 
     def __getattr__(self, name: str) -> Any:
         if name == 'weight' and 'experts' in self.__dict__['_parameters']:
