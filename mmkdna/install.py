@@ -10,7 +10,7 @@ from .fsdp import kernel_dna_wrap_policy
 from .kept_kernels import KernelKeepingHook
 from .pretrained import ChildFittingHook, KernelSharingHook
 from .registry import link_what_is_built
-from .rivals import CONV_TYPES
+from .rivals import CONV_TYPES, TemperatureHook
 
 
 def install():
@@ -25,7 +25,8 @@ def install():
     MMENGINE_MODELS.register_module('KernelDNA', module=KernelDNAConv2d)
     for name, conv in CONV_TYPES.items():
         MMENGINE_MODELS.register_module(name, module=conv)
-    for hook in (ChildFittingHook, KernelKeepingHook, KernelSharingHook):
+    for hook in (ChildFittingHook, KernelKeepingHook, KernelSharingHook,
+                 TemperatureHook):
         HOOKS.register_module(module=hook)
     FUNCTIONS.register_module(module=kernel_dna_wrap_policy)
     link_what_is_built(MMENGINE_MODELS)

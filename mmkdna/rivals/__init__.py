@@ -7,8 +7,12 @@ from .cond_conv import CondConv2d
 from .dy_conv import DyConv2d
 from .od_conv import ODConv2d
 from .se_conv import SEConv2d
+from .temperature_hook import TemperatureHook
 
 CONV_TYPES = dict(
     CondConv=CondConv2d, DyConv=DyConv2d, ODConv=ODConv2d, SEConv=SEConv2d)
 
-__all__ = ['CONV_TYPES', 'CondConv2d', 'DyConv2d', 'ODConv2d', 'SEConv2d']
+__all__ = [
+    'CONV_TYPES', 'CondConv2d', 'DyConv2d', 'ODConv2d', 'SEConv2d',
+    'TemperatureHook'
+]
