@@ -55,6 +55,8 @@ class CondConv2d(ExpertConv, nn.Conv2d):
             another convolution of the block gives them.
     """
     options_type = CondConvOptions
+    # Of the plain kernel's standard deviation.
+    deviation = 0.1
 
     @classmethod
     def join_taking(cls, convs: dict[str, CondConv2d]) -> None:
@@ -101,7 +103,14 @@ class CondConv2d(ExpertConv, nn.Conv2d):
     def plain_start(self, weight: Tensor) -> dict[str, Tensor]:
         """Start exactly at the plain convolution."""
         number = self.options.num_experts
-        start = dict(experts=weight * 2 / number + self.deviations(weight))
+        # The same on every device and in every run, and adding up to zero in
+        # any precision.
+        noise = torch.randn(
+            self.experts.shape,
+            generator=torch.Generator().manual_seed(0),
+            dtype=torch.float64)
+        noise = (noise - noise.mean(0)) * float(weight.std() * self.deviation)
+        start = dict(experts=weight * 2 / number + noise.to(weight))
         if self.fc is not None:
             for name, value in self.fc.named_parameters():
                 start[f'fc.{name}'] = torch.zeros_like(value)

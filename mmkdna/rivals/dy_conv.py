@@ -45,9 +45,9 @@ class DyConv2d(Annealed, ExpertConv, nn.Conv2d):
         \text{mean}(x)))) / T)
 
     Source: arXiv 1912.03458. The average is weighted per image. Pretrained
-    weights start exactly at the plain convolution: ``fc2`` is zero, so all
-    experts weigh the same, and each is the plain kernel with a deviation of
-    its own; the deviations add up to zero.
+    weights start exactly at the plain convolution: each expert is a copy of
+    the plain kernel, so it does not matter what each weighs. That stays
+    random, so the experts part with the first step.
 
     Args:
         *args, **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
@@ -94,14 +94,13 @@ class DyConv2d(Annealed, ExpertConv, nn.Conv2d):
 
     def plain_start(self, weight: Tensor) -> dict[str, Tensor]:
         """Start exactly at the plain convolution."""
-        return dict(
-            experts=weight + self.deviations(weight),
-            progress=torch.zeros_like(self.progress),
-            **{
-                'fc1.weight': self.fc1.weight.detach(),
-                'fc2.weight': torch.zeros_like(self.fc2.weight),
-                'fc2.bias': torch.zeros_like(self.fc2.bias)
-            })
+        return {
+            'experts': weight.repeat(len(self.experts), 1, 1, 1, 1),
+            'progress': torch.zeros_like(self.progress),
+            'fc1.weight': self.fc1.weight.detach(),
+            'fc2.weight': self.fc2.weight.detach(),
+            'fc2.bias': self.fc2.bias.detach()
+        }
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str,
                               *args: Any) -> None:

@@ -104,11 +104,11 @@ class ODConv2d(Annealed, ExpertConv, nn.Conv2d):
     depthwise convolution no :math:`\alpha_f`, a 1x1 kernel no
     :math:`\alpha_s`.
 
-    Pretrained weights start exactly at the plain convolution: the heads are
-    zero, so :math:`\alpha_f`, :math:`\alpha_c` and :math:`\alpha_s` are 0.5
-    each and all experts weigh the same. Each expert is the plain kernel,
-    doubled for each of the three that there are, with a deviation of its own;
-    the deviations add up to zero. Of a kernel doubled three times SGD moves
+    Pretrained weights start exactly at the plain convolution: the heads of
+    :math:`\alpha_f`, :math:`\alpha_c` and :math:`\alpha_s` are zero, so these
+    are 0.5 each, and each expert is the plain kernel, doubled for each of the
+    three that there are. :math:`\alpha_w` stays random, so the experts part
+    with the first step. Where the kernel is doubled three times, SGD moves
     what is computed 64 times more slowly, until the attentions rise.
 
     Args:
@@ -165,15 +165,17 @@ class ODConv2d(Annealed, ExpertConv, nn.Conv2d):
 
     def plain_start(self, weight: Tensor) -> dict[str, Tensor]:
         """Start exactly at the plain convolution."""
+        doubled = [name for name in self.attention.heads if name != 'kernel']
         start = {
-            f'attention.{key}':
-            torch.zeros_like(value)
-            if key.startswith('heads.') else value.detach()
+            f'attention.{key}': value.detach()
             for key, value in self.attention.state_dict().items()
         }
-        doubled = len(set(self.attention.heads) - {'kernel'})
-        experts = weight + self.deviations(weight)
+        for name in doubled:
+            for key in ('weight', 'bias'):
+                key = f'attention.heads.{name}.{key}'
+                start[key] = torch.zeros_like(start[key])
+        experts = weight.repeat(len(self.experts), 1, 1, 1, 1)
         return dict(
             start,
-            experts=experts * 2**doubled,
+            experts=experts * 2**len(doubled),
             progress=torch.zeros_like(self.progress))

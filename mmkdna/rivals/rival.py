@@ -204,9 +204,6 @@ class ExpertConv(Rival):
         experts (nn.Parameter): Shape (K, C_out, C_in / groups, kH, kW), of a
             dynamic convolution.
     """
-    # Between the experts that plain weights give, of the plain kernel's
-    # standard deviation.
-    deviation = 0.1
     # Which expert ``weight`` shows.
     _shown = 0
 
@@ -224,21 +221,6 @@ class ExpertConv(Rival):
             experts[0] = weight
         del self.weight
         self.experts = nn.Parameter(experts, weight.requires_grad)
-
-    def deviations(self, weight: Tensor) -> Tensor:
-        """Give experts that start alike something to tell them apart by.
-
-        Args:
-            weight (Tensor): A plain kernel.
-
-        Returns:
-            Tensor: Of the shape of the experts, adding up to zero over them;
-            the same on every device and in every run.
-        """
-        noise = torch.randn(
-            self.experts.shape, generator=torch.Generator().manual_seed(0))
-        noise = (noise - noise.mean(0)) * float(weight.std() * self.deviation)
-        return noise.to(weight)
 
     def apply(self: RivalType, fn: Any) -> RivalType:
         """Apply a function to this module and its children.
