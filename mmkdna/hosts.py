@@ -2,6 +2,7 @@
 
 Their names for blocks, layers, shortcuts and stems, and what installs them.
 """
+import re
 from importlib.util import find_spec
 from typing import NamedTuple, Optional
 
@@ -30,6 +31,20 @@ def missing_host(name):
         return ''
     return (f'{name} is not installed: pip install '
             f'"mmkdna[{EXTRAS[name]}]" installs it')
+
+
+def block_name(name):
+    """Name of the block in which a convolution stands.
+
+    Args:
+        name (str): Name of the convolution.
+
+    Returns:
+        str: Name of the module it is in; of the whole inverted residual, if
+        that module is a layer of one.
+    """
+    return re.sub(rf'\.(conv\.\d+|{"|".join(STEPS)})$', '',
+                  name.rpartition('.')[0])
 
 
 class Layer(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..hosts import block_name
 from ..options import LayerChoice
 from .mixing import conv_per_image, mix
 from .rival import ExpertConv
@@ -65,7 +66,7 @@ class CondConv2d(ExpertConv, nn.Conv2d):
         first: dict[str, CondConv2d] = {}
         for name, conv in convs.items():
             if conv.options.routing == 'block':
-                router = first.setdefault(name.rpartition('.')[0], conv)
+                router = first.setdefault(block_name(name), conv)
                 if router is not conv:
                     # In a tuple it is no submodule.
                     conv.router, conv.fc = (router, ), None
