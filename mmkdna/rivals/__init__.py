@@ -5,6 +5,7 @@ Each is written from its paper and used as KernelDNA is:
 """
 from .cond_conv import CondConv2d
 from .dy_conv import DyConv2d
+from .layer_sets import LAYER_SETS
 from .od_conv import ODConv2d
 from .se_conv import SEConv2d
 from .temperature_hook import TemperatureHook
@@ -13,6 +14,6 @@ CONV_TYPES = dict(
     CondConv=CondConv2d, DyConv=DyConv2d, ODConv=ODConv2d, SEConv=SEConv2d)
 
 __all__ = [
-    'CONV_TYPES', 'CondConv2d', 'DyConv2d', 'ODConv2d', 'SEConv2d',
-    'TemperatureHook'
+    'CONV_TYPES', 'LAYER_SETS', 'CondConv2d', 'DyConv2d', 'ODConv2d',
+    'SEConv2d', 'TemperatureHook'
 ]
