@@ -1,4 +1,5 @@
 """The temperature over a run, in the trained and in the averaged model."""
+import sys
 from uuid import uuid4
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from mmkdna import link_kernels
 from mmkdna.rivals import CONV_TYPES, TemperatureHook
+from tests.runs import free_port, run
 from tests.test_pretrained.hook_runs import Pictures, averaged, equal, saved
 
 EMAS = [
@@ -86,8 +88,8 @@ def make_runner(work_dir,
         by_epoch=False, max_iters=5), [0, 1 / 4, 2 / 4, 3 / 4, 1]),
 ])
 def test_the_way_of_a_run(hook, train_cfg, expected, tmp_path):
-    run = make_runner(tmp_path, hook, train_cfg=train_cfg)
-    model = run.train()
+    runner = make_runner(tmp_path, hook, train_cfg=train_cfg)
+    model = runner.train()
     assert model.seen == [pytest.approx([value] * 4) for value in expected]
     # What training has reached is what whoever loads the weights gets.
     state_dict = saved(tmp_path, 3)['state_dict']
@@ -106,15 +108,15 @@ def test_temperatures():
 
 @pytest.mark.parametrize('ema', EMAS[1:])
 def test_an_averaged_model_has_the_same_temperature(ema, tmp_path):
-    run = make_runner(tmp_path, HOOK, ema)
-    run.train()
+    runner = make_runner(tmp_path, HOOK, ema)
+    runner.train()
     for number in range(1, 7):
         file = saved(tmp_path, number)
         for name in ('convs.1.progress', 'convs.3.progress'):
             assert float(file['state_dict'][name]) == min((number - 1) / 4, 1)
             assert torch.equal(file['ema_state_dict'][f'module.{name}'],
                                file['state_dict'][name])
-    assert progress_of(averaged(run)) == [1] * 4
+    assert progress_of(averaged(runner)) == [1] * 4
 
 
 @pytest.mark.parametrize('ema', EMAS)
@@ -138,8 +140,8 @@ def test_resuming_is_exact(ema, stop, tmp_path):
     if ema:
         assert equal(first['ema_state_dict'], second['ema_state_dict'])
     losses = [
-        run.message_hub.get_scalar('train/loss')._log_history[stop:]
-        for run in (whole, again)
+        runner.message_hub.get_scalar('train/loss')._log_history[stop:]
+        for runner in (whole, again)
     ]
     assert len(losses[0]) == 6 - stop and (losses[0] == losses[1]).all()
 
@@ -157,17 +159,59 @@ def test_senseless_arguments(end):
     (HOOK, dict(by_epoch=False, max_iters=9), 'by_epoch=False'),
 ])
 def test_training_that_stops_on_the_way(hook, train_cfg, told, tmp_path):
-    run = make_runner(tmp_path, hook, train_cfg=train_cfg)
+    runner = make_runner(tmp_path, hook, train_cfg=train_cfg)
     with pytest.raises(ValueError, match=f'end={hook["end"]} .*{told}'):
-        run.train()
+        runner.train()
 
 
 def test_nothing_to_sharpen(tmp_path):
-    run = make_runner(tmp_path, HOOK, types=['CondConv', 'SEConv'])
+    runner = make_runner(tmp_path, HOOK, types=['CondConv', 'SEConv'])
     with pytest.raises(ValueError, match='TemperatureHook finds no conv'):
-        run.train()
+        runner.train()
 
 
 def test_without_the_hook_the_start_stays(tmp_path):
     model = make_runner(tmp_path).train()
     assert model.seen == [[0] * 4] * 6
+
+
+# What each of two processes runs: one step an epoch, four pictures each.
+ON_A_DEVICE = """
+import torch
+from mmkdna.launch.distributed import start_gloo
+from tests.test_rivals import test_temperature_hook as test
+start_gloo()
+run = test.make_runner(
+    'run', test.HOOK, test.EMAS[2], launcher='pytorch',
+    cfg=dict(model_wrapper_cfg=dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        device_ids=None)))
+run.train()
+rank = torch.distributed.get_rank()
+torch.save(
+    dict(
+        seen=run.model.module.seen,
+        averaged=test.progress_of(test.averaged(run)),
+        weights=run.model.module.state_dict()), f'{rank}.pth')
+"""
+
+
+def test_two_devices(tmp_path):
+    script = tmp_path / 'train.py'
+    script.write_text(ON_A_DEVICE)
+    run(sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--nproc_per_node=2',
+        f'--master_port={free_port()}',
+        script,
+        cwd=tmp_path)
+    one, two = (
+        torch.load(tmp_path / f'{rank}.pth', weights_only=False)
+        for rank in range(2))
+    assert one['seen'] == two['seen'] == [[0] * 4, [0.5] * 4, [1] * 4]
+    assert one['averaged'] == two['averaged'] == [1] * 4
+    for name, value in one['weights'].items():
+        # Each device has statistics of its own.
+        if 'running' not in name:
+            assert torch.equal(value, two['weights'][name]), name
