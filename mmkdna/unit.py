@@ -6,6 +6,7 @@ from mmengine.logging import print_log
 
 from .linking import make_links, plan_links
 from .pretrained.plain import accept_plain_weights
+from .rivals.key_layouts import accept_key_layouts
 from .rivals.rival import Rival
 from .sharing import named_convs, sharing_table
 
@@ -41,6 +42,8 @@ def link_kernels(module):
             rivals[type(conv)][name] = conv
     for kind, of_kind in rivals.items():
         kind.join(of_kind)
+    if rivals:
+        accept_key_layouts(module)
     convs = named_convs(module)
     unlinked = {n: conv for n, conv in convs.items() if not conv.linked}
     links = plan_links(unlinked)

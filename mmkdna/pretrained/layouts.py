@@ -2,11 +2,9 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..conv import KernelDNAConv2d
+from ..unit_conv import UnitConv
 from .alignment import GRN_KEYS, NORM_KEYS
 
-# What the plain network has; DCN and the like take their weights themselves.
-CONVS = (nn.Conv2d, KernelDNAConv2d)
 COUNTER = 'num_batches_tracked'
 
 
@@ -21,7 +19,7 @@ def make_kernels_of_matrices(modules, weights):
     """
     for name, module in modules.items():
         matrix = weights.get(f'{name}.weight')
-        if (type(module) in CONVS and module.kernel_size == (1, 1)
+        if (_is_conv(module) and module.kernel_size == (1, 1)
                 and matrix is not None and matrix.dim() == 2):
             weights[f'{name}.weight'] = matrix[:, :, None, None]
 
@@ -74,17 +72,27 @@ def plain_shapes(modules):
         dict[str, tuple[int]]: Shape by key.
     """
     shapes = {}
+    # The norms of gates and attentions have no counterparts.
+    inside = tuple(f'{name}.' for name, module in modules.items()
+                   if isinstance(module, UnitConv))
     for name, module in modules.items():
-        if type(module) in CONVS:
+        if _is_conv(module):
             shapes[f'{name}.weight'] = _kernel_shape(module)
-        # That of a gate has no counterpart in a plain network.
-        elif isinstance(module, _BatchNorm) and '.adapter.' not in name:
+        elif isinstance(module, _BatchNorm) and not name.startswith(inside):
             for key in NORM_KEYS:
                 shapes[f'{name}.{key}'] = (module.num_features, )
         elif type(module).__name__ == 'GRN':
             for key in GRN_KEYS:
                 shapes[f'{name}.{key}'] = (module.in_channels, )
     return shapes
+
+
+def _is_conv(module):
+    """Whether the plain network has a plain convolution there.
+
+    DCN and the like take their weights themselves.
+    """
+    return type(module) is nn.Conv2d or isinstance(module, UnitConv)
 
 
 def _kernel_shape(conv):

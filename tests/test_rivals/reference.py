@@ -1,4 +1,7 @@
 """The rivals' formulas in float64, written from the papers, image by image."""
+import functools
+import math
+
 import torch
 from torch.nn import functional as F
 
@@ -121,5 +124,53 @@ def od_conv(conv, x, temperature, running=False):
         channel = sigmoid(logits['channel']).view(conv.groups, inputs)
         channel = channel.repeat_interleave(filters // conv.groups, 0)
         kernel = kernel * channel[:, :, None, None]
+        out.append(convolve(conv, image, kernel, conv.bias))
+    return torch.stack(out)
+
+
+def kernel_warehouse(conv, x, sharing=None):
+    """KernelWarehouse, arXiv 2308.08361, for cells of the greatest size.
+
+    Args:
+        conv (KernelWarehouse2d): Gives weights, in float64.
+        x (Tensor): Shape (N, C, H, W).
+        sharing (list, optional): The convolutions of its warehouse, in
+            forward order. Defaults to None, ``conv`` alone.
+    """
+    sharing = sharing or [conv]
+    shapes = [(c.out_channels, c.in_channels // c.groups, *c.kernel_size)
+              for c in sharing]
+    high = functools.reduce(math.gcd, [shape[0] for shape in shapes])
+    wide = functools.reduce(math.gcd, [shape[1] for shape in shapes])
+    place, tau = sharing.index(conv), 1 - conv.progress
+    mixtures = [math.prod(shape) // (high * wide) for shape in shapes]
+    cells = next(c for c in sharing if 'cells' in c._parameters).cells
+    attention = conv.attention
+    hidden = x.mean((2, 3)) @ attention.fc1.weight.T
+    norm = attention.norm
+    if norm.training and len(x) > 1:
+        mean, var = hidden.mean(0), hidden.var(0, unbiased=False)
+    else:
+        mean, var = norm.running_mean, norm.running_var
+    hidden = (hidden - mean) / (var + norm.eps).sqrt()
+    hidden = (hidden * norm.weight + norm.bias).clamp(min=0)
+    out = []
+    for image, squeezed in zip(x, hidden):
+        z = attention.fc2.weight @ squeezed + attention.fc2.bias
+        z = z.view(mixtures[place], len(cells) + 1)
+        kernel = torch.zeros(shapes[place], dtype=x.dtype)
+        number = 0
+        for row in range(0, shapes[place][0], high):
+            for column in range(0, shapes[place][1], wide):
+                for i in range(shapes[place][2]):
+                    for j in range(shapes[place][3]):
+                        logits = z[number]
+                        own = (sum(mixtures[:place]) + number) % len(cells)
+                        weights = logits / (logits.abs().sum() + 1e-3)
+                        part = (weights[:-1, None, None] * cells).sum(0)
+                        part = (1 - tau) * part + tau * cells[own]
+                        kernel[row:row + high, column:column + wide, i,
+                               j] = part
+                        number += 1
         out.append(convolve(conv, image, kernel, conv.bias))
     return torch.stack(out)
