@@ -10,10 +10,10 @@ from .alignment import align, hidden_channels
 from .layouts import make_kernels_of_matrices, plain_shapes, rename_mobilenet
 
 
-def accept_plain_weights(module):
-    """Have a module take the weights of the plain network it is made from.
+def accept_plain_weights(unit):
+    """Have a unit take the weights of the plain network it is made from.
 
-    From then on, whatever loads a state dict into ``module`` or into a model
+    From then on, whatever loads a state dict into ``unit`` or into a model
     around it, be it ``init_cfg``, ``load_from`` or an inference function, may
     bring plain weights, in the key layout of the host library or, for a
     MobileNetV2, of torchvision. Plain convolutions and parents take theirs
@@ -23,45 +23,66 @@ def accept_plain_weights(module):
     and the factor 2 in the static modulation, so that it is not saturated. A
     residual block that the weights do not have starts as the identity. The log
     says what was done. A state dict with adapters in it is loaded as it is.
+    Units inside the unit take their own weights themselves.
 
     Args:
-        module (nn.Module): A linked backbone, neck or head.
+        unit (nn.Module): A linked backbone, neck or head.
     """
-    hooks = module._load_state_dict_pre_hooks.values()
-    if all(getattr(hook, 'hook', None) is not _take for hook in hooks):
-        module._register_load_state_dict_pre_hook(_take, with_module=True)
+    if not _accepts_plain_weights(unit):
+        unit._register_load_state_dict_pre_hook(
+            _convert_before_loading, with_module=True)
 
 
-def _take(module, state_dict, prefix, metadata, strict, missing, unexpected,
-          errors):
-    """What torch calls before it loads a state dict into a module."""
-    # From here on without the prefix, and written back at the end.
-    weights = {
-        key[len(prefix):]: value
-        for key, value in state_dict.items() if key.startswith(prefix)
+def _accepts_plain_weights(module):
+    return any(
+        getattr(hook, 'hook', None) is _convert_before_loading
+        for hook in module._load_state_dict_pre_hooks.values())
+
+
+def _convert_before_loading(unit, state_dict, prefix, metadata, strict,
+                            missing, unexpected, errors):
+    """Convert the weights in a state dict right before torch loads it."""
+    inner = _inner_units(unit)
+    modules = {
+        name: module
+        for name, module in unit.named_modules()
+        if not f'{name}.'.startswith(inner)
     }
-    if not weights:
+    keys = [
+        key for key in state_dict
+        if key.startswith(prefix) and not key[len(prefix):].startswith(inner)
+    ]
+    if not keys:
         return
-    modules = dict(module.named_modules())
+    weights = {key[len(prefix):]: state_dict[key] for key in keys}
     weights = rename_layers(modules, weights)
     make_kernels_of_matrices(modules, weights)
     if not any('.adapter.' in key for key in weights):
-        weights = _convert(module, modules, weights, prefix, errors)
+        weights = _convert(unit, modules, weights, prefix, errors)
     _drop_own_kernels(modules, weights)
 
-    for key in list(state_dict):
-        if key.startswith(prefix):
-            del state_dict[key]
+    for key in keys:
+        del state_dict[key]
     for key, value in weights.items():
         state_dict[prefix + key] = value
 
 
-def _convert(module, modules, weights, prefix, errors):
-    """Plain weights as those of a linked module."""
+def _inner_units(unit):
+    """Find the units inside a unit, as the backbone in mmdet's RFP.
+
+    Returns:
+        tuple[str]: What the names of their modules start with.
+    """
+    return tuple(f'{name}.' for name, module in unit.named_modules()
+                 if module is not unit and _accepts_plain_weights(module))
+
+
+def _convert(unit, modules, weights, prefix, errors):
+    """Plain weights as those of a linked unit."""
     blocks = {name: block_layers(name, m) for name, m in modules.items()}
     blocks = {name: layers for name, layers in blocks.items() if layers}
 
-    if type(module).__name__.endswith('MobileNetV2'):
+    if type(unit).__name__.endswith('MobileNetV2'):
         weights = rename_mobilenet(modules, weights, prefix, errors)
     children = _children_with_weights(modules, weights, prefix, errors)
     _give_to_parents_without(weights, children)
@@ -72,16 +93,17 @@ def _convert(module, modules, weights, prefix, errors):
         for child, parent in children.items()
     ]
     stuck = [name for name in new if _is_stuck(modules, blocks, name)]
-    _report(type(module).__name__, fits, new, stuck)
+    _report(type(unit).__name__, fits, new, stuck)
     return weights
 
 
 def _drop_own_kernels(modules, weights):
     """A checkpoint from after the own kernels' end: they end here too."""
+    names = {module: name for name, module in modules.items()}
     for name, conv in modules.items():
         if (getattr(conv, 'own_weight', None) is None
                 or f'{name}.own_weight' in weights
-                or f'{conv.parent_name}.weight' not in weights):
+                or f'{names[conv.parent]}.weight' not in weights):
             continue
         keys = conv.adapter.state_dict()
         if not keys or any(f'{name}.adapter.{key}' in weights for key in keys):
@@ -101,6 +123,7 @@ def _children_with_weights(modules, weights, prefix, errors):
     Returns:
         dict[str, str]: Name of the child to that of its parent.
     """
+    names = {module: name for name, module in modules.items()}
     children = {}
     for child, conv in modules.items():
         key = f'{child}.weight'
@@ -108,7 +131,7 @@ def _children_with_weights(modules, weights, prefix, errors):
                 or key not in weights):
             continue
         # After deploying, a child has its own kernel behind its gate.
-        parent = conv.parent_name or child
+        parent = child if conv.parent is None else names[conv.parent]
         parents_key = f'{parent}.weight'
         if not _has(weights, key, conv.weight_shape):
             given = weights.pop(key)
