@@ -43,7 +43,8 @@ def rename_mobilenet(modules, weights, prefix, errors):
         if they are those of another network.
     """
     ours = plain_shapes(modules)
-    if all(key in weights for key in ours):
+    # Some of them are enough: weights may be those of a part.
+    if any(key in weights for key in ours):
         return weights
     theirs = [key for key in weights if not key.endswith(COUNTER)]
     new_names = {}
@@ -52,12 +53,10 @@ def rename_mobilenet(modules, weights, prefix, errors):
         their_path, _, their_part = their_key.rpartition('.')
         their_shape = tuple(weights[their_key].shape)
         if part != their_part or their_shape != shape:
-            # With keys in common, the lines of mmengine say enough.
-            if not any(key in weights for key in ours):
-                errors.append(
-                    f'{prefix}{their_key} of shape {their_shape} stands in '
-                    f'the place of {prefix}{key} of shape {shape}: these are '
-                    'not the weights of this MobileNetV2')
+            errors.append(
+                f'{prefix}{their_key} of shape {their_shape} stands in the '
+                f'place of {prefix}{key} of shape {shape}: these are not the '
+                'weights of this MobileNetV2')
             return weights
         new_names[their_key] = key
         new_names[f'{their_path}.{COUNTER}'] = f'{path}.{COUNTER}'
@@ -65,7 +64,7 @@ def rename_mobilenet(modules, weights, prefix, errors):
 
 
 def plain_shapes(modules):
-    """Shapes of the plain network's kernels and norms.
+    """Shapes of the plain network's kernels, biases and norms.
 
     Args:
         modules (dict[str, nn.Module]): Those of a linked module, by name.
@@ -77,6 +76,8 @@ def plain_shapes(modules):
     for name, module in modules.items():
         if type(module) in CONVS:
             shapes[f'{name}.weight'] = _kernel_shape(module)
+            if module.bias is not None:
+                shapes[f'{name}.bias'] = (module.out_channels, )
         # That of a gate has no counterpart in a plain network.
         elif isinstance(module, _BatchNorm) and '.adapter.' not in name:
             for key in NORM_KEYS:
@@ -85,6 +86,20 @@ def plain_shapes(modules):
             for key in GRN_KEYS:
                 shapes[f'{name}.{key}'] = (module.in_channels, )
     return shapes
+
+
+def has_tensor(weights, key, shape):
+    """Tell whether there is a tensor of a key, and of a shape.
+
+    Args:
+        weights (dict[str, Tensor]): Weights by key.
+        key (str): The key.
+        shape (Sequence[int]): The shape.
+
+    Returns:
+        bool: Whether there is.
+    """
+    return key in weights and tuple(weights[key].shape) == tuple(shape)
 
 
 def _kernel_shape(conv):

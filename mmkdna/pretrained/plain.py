@@ -1,13 +1,14 @@
 """Ordinary pretrained weights, taken by a linked module."""
-import torch
 from mmengine.logging import print_log
-from torch import nn
 
 from ..conv import KernelDNAConv2d
-from ..hosts import block_layers, rename_layers, shortcut
+from ..hosts import block_layers, rename_layers
 from .adapters import fit_adapter
 from .alignment import align, hidden_channels
-from .layouts import make_kernels_of_matrices, plain_shapes, rename_mobilenet
+from .layouts import (has_tensor, make_kernels_of_matrices, plain_shapes,
+                      rename_mobilenet)
+from .missing_blocks import (find_missing_blocks, find_stuck_blocks,
+                             start_as_identity)
 
 
 def accept_plain_weights(unit):
@@ -85,33 +86,44 @@ def _convert(unit, modules, weights, prefix, errors):
     if type(unit).__name__.endswith('MobileNetV2'):
         weights = rename_mobilenet(modules, weights, prefix, errors)
     children = _children_with_weights(modules, weights, prefix, errors)
-    _give_to_parents_without(weights, children)
-    new = _start_as_identity(weights, modules, blocks)
+    missing = find_missing_blocks(weights, modules, blocks)
+    _give_to_missing_parents(weights, children, missing)
+    new = start_as_identity(weights, modules, blocks, missing)
+    stuck = find_stuck_blocks(modules, blocks, new)
+    borrowed = _kernels_of_other_parents(weights, modules, children)
+    weights.update(borrowed)
     _align_blocks(weights, modules, blocks, children)
     fits = [
         fit_adapter(weights, modules[child], child, parent)
         for child, parent in children.items()
     ]
-    stuck = [name for name in new if _is_stuck(modules, blocks, name)]
+    for key in borrowed:
+        del weights[key]
     _report(type(unit).__name__, fits, new, stuck)
     return weights
 
 
 def _drop_own_kernels(modules, weights):
-    """A checkpoint from after the own kernels' end: they end here too."""
-    names = {module: name for name, module in modules.items()}
-    for name, conv in modules.items():
-        if (getattr(conv, 'own_weight', None) is None
-                or f'{name}.own_weight' in weights
-                or f'{names[conv.parent]}.weight' not in weights):
+    """End the own kernels of children, where those of a checkpoint have.
+
+    Such a checkpoint has all kernels that are not derived, and the adapters
+    without the own kernels. A few weights of a unit end nothing.
+    """
+    convs = {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, KernelDNAConv2d)
+    }
+    if not all(f'{name}.weight' in weights
+               for name, conv in convs.items() if conv.parent in (None, conv)):
+        return
+    for name, conv in convs.items():
+        if ('own_weight' not in conv._buffers
+                or f'{name}.own_weight' in weights):
             continue
         keys = conv.adapter.state_dict()
         if not keys or any(f'{name}.adapter.{key}' in weights for key in keys):
             conv.drop_own_weight()
-
-
-def _has(weights, key, shape):
-    return key in weights and tuple(weights[key].shape) == tuple(shape)
 
 
 def _children_with_weights(modules, weights, prefix, errors):
@@ -133,58 +145,38 @@ def _children_with_weights(modules, weights, prefix, errors):
         # After deploying, a child has its own kernel behind its gate.
         parent = child if conv.parent is None else names[conv.parent]
         parents_key = f'{parent}.weight'
-        if not _has(weights, key, conv.weight_shape):
+        if not has_tensor(weights, key, conv.weight_shape):
             given = weights.pop(key)
             errors.append(
                 f'size mismatch for {prefix}{key}: a kernel of shape '
                 f'{tuple(given.shape)} is given, {conv.weight_shape} is '
                 'expected')
         elif (parents_key not in weights
-              or _has(weights, parents_key, conv.weight_shape)):
+              or has_tensor(weights, parents_key, conv.weight_shape)):
             children[child] = parent
     return children
 
 
-def _give_to_parents_without(weights, children):
-    """A parent the weights do not have takes the kernel of a child."""
+def _give_to_missing_parents(weights, children, missing):
+    """Give the parents in missing blocks the kernel of a child."""
+    prefixes = tuple(f'{block}.' for block in missing)
     for child, parent in children.items():
-        if f'{parent}.weight' not in weights:
+        if f'{parent}.weight' not in weights and parent.startswith(prefixes):
             weights[f'{parent}.weight'] = weights[f'{child}.weight'].clone()
 
 
-def _start_as_identity(weights, modules, blocks):
-    """Set the last norm of the blocks to zero that the weights do not have.
-
-    Only of stages that the weights do have, and where the shortcut is the
-    input itself.
+def _kernels_of_other_parents(weights, modules, children):
+    """Look up what parents have that the weights do not mention.
 
     Returns:
-        list[str]: Names of these blocks.
+        dict[str, Tensor]: Kernels by key.
     """
-    # By their norms: a parent may have been given a kernel by its child.
-    known = {
-        name
-        for name, layers in blocks.items()
-        if any(f'{layer.norm}.weight' in weights for layer in layers)
+    return {
+        f'{parent}.weight':
+        modules[parent].weight.detach().to(weights[f'{child}.weight'])
+        for child, parent in children.items()
+        if f'{parent}.weight' not in weights
     }
-    stages = {name.split('.')[0] for name in known}
-    new = []
-    for name, layers in blocks.items():
-        last = layers[-1].norm
-        factor = getattr(modules.get(last), 'weight', None)
-        if (name not in known and name.split('.')[0] in stages
-                and isinstance(shortcut(modules[name]), nn.Identity)
-                and factor is not None):
-            weights[f'{last}.weight'] = torch.zeros_like(factor)
-            new.append(name)
-    return new
-
-
-def _is_stuck(modules, blocks, name):
-    """Whether a block is trained that cannot leave the identity."""
-    last = modules[blocks[name][-1].norm]
-    return not last.weight.requires_grad and any(
-        parameter.requires_grad for parameter in modules[name].parameters())
 
 
 def _align_blocks(weights, modules, blocks, children):
@@ -198,7 +190,8 @@ def _align_blocks(weights, modules, blocks, children):
         # Of another norm, which may mix channels, there are none.
         complete = {key.rpartition('.')[0] for key in keys} == names
         if (shared and complete and not parents & names
-                and all(_has(weights, key, shapes[key]) for key in keys)):
+                and all(has_tensor(weights, key, shapes[key])
+                        for key in keys)):
             align(weights, hidden_channels(layers, modules), shared)
 
 
