@@ -3,6 +3,7 @@ from mmengine.logging import print_log
 
 from ..conv import KernelDNAConv2d
 from ..hosts import block_layers, rename_layers
+from ..sharing import named_convs
 from .adapters import fit_adapter
 from .alignment import align, hidden_channels
 from .layouts import (has_tensor, make_kernels_of_matrices, plain_shapes,
@@ -55,6 +56,8 @@ def _convert_before_loading(unit, state_dict, prefix, metadata, strict,
     ]
     if not keys:
         return
+    # Of a child whose parent was replaced nobody would take the kernel.
+    named_convs(unit)
     weights = {key[len(prefix):]: state_dict[key] for key in keys}
     weights = rename_layers(modules, weights)
     make_kernels_of_matrices(modules, weights)
