@@ -52,6 +52,18 @@ def children_of(module: nn.Module) -> Iterator[KernelDNAConv2d]:
             yield conv
 
 
+def keeps_own_kernel(conv: KernelDNAConv2d) -> bool:
+    """Tell whether a child has its own kernel left (``keep_own_kernel``).
+
+    Args:
+        conv (KernelDNAConv2d): Any KernelDNA convolution.
+
+    Returns:
+        bool: Whether it is a child with a buffer ``own_weight``.
+    """
+    return 'own_weight' in conv._buffers
+
+
 class SharingRow(NamedTuple):
     """One KernelDNA convolution in a :func:`sharing_table`.
 

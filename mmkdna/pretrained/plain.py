@@ -1,18 +1,22 @@
-"""Ordinary pretrained weights, taken by a linked module."""
+"""Ordinary pretrained weights, taken by a backbone, neck or head."""
+from __future__ import annotations
+
 from mmengine.logging import print_log
+from torch import Tensor, nn
 
 from ..conv import KernelDNAConv2d
 from ..hosts import block_layers, rename_layers
-from ..sharing import named_convs
+from ..sharing import keeps_own_kernel, named_convs
 from .adapters import fit_adapter
-from .alignment import align, hidden_channels
-from .layouts import (has_tensor, make_kernels_of_matrices, plain_shapes,
-                      rename_mobilenet)
+from .alignment import align_blocks
+from .layouts import (COUNTER, has_tensor, make_kernels_of_matrices,
+                      rename_mobilenet, state_shapes)
 from .missing_blocks import (find_missing_blocks, find_stuck_blocks,
                              start_as_identity)
+from .report import PlainReport
 
 
-def accept_plain_weights(unit):
+def accept_plain_weights(unit: nn.Module) -> None:
     """Have a unit take the weights of the plain network it is made from.
 
     From then on, whatever loads a state dict into ``unit`` or into a model
@@ -23,9 +27,12 @@ def accept_plain_weights(unit):
     match the parent's kernel, the static modulation is set to keep the norm
     of each filter, and the gate starts neutral: at 0.5, with ``fc2`` at zero
     and the factor 2 in the static modulation, so that it is not saturated. A
-    residual block that the weights do not have starts as the identity. The log
-    says what was done. A state dict with adapters in it is loaded as it is.
-    Units inside the unit take their own weights themselves.
+    residual block that the weights do not have starts as the identity, if they
+    have all blocks of its stage before it. What the weights do not mention
+    stays as it is. The log says what was done, and ``unit.plain_report`` keeps
+    it, see :func:`mmkdna.pretrained.plain_report`. A state dict with adapters
+    in it is loaded as it is. Units inside the unit take their own weights
+    themselves.
 
     Args:
         unit (nn.Module): A linked backbone, neck or head.
@@ -33,17 +40,21 @@ def accept_plain_weights(unit):
     if not _accepts_plain_weights(unit):
         unit._register_load_state_dict_pre_hook(
             _convert_before_loading, with_module=True)
+        unit.plain_report = None
 
 
-def _accepts_plain_weights(module):
+def _accepts_plain_weights(module: nn.Module) -> bool:
     return any(
         getattr(hook, 'hook', None) is _convert_before_loading
         for hook in module._load_state_dict_pre_hooks.values())
 
 
-def _convert_before_loading(unit, state_dict, prefix, metadata, strict,
-                            missing, unexpected, errors):
-    """Convert the weights in a state dict right before torch loads it."""
+def _convert_before_loading(unit: nn.Module, state_dict: dict[str, Tensor],
+                            prefix: str, metadata: dict, strict: bool,
+                            missing_keys: list[str],
+                            unexpected_keys: list[str],
+                            errors: list[str]) -> None:
+    """Convert a unit's weights in a state dict right before torch loads it."""
     inner = _inner_units(unit)
     modules = {
         name: module
@@ -61,6 +72,7 @@ def _convert_before_loading(unit, state_dict, prefix, metadata, strict,
     weights = {key[len(prefix):]: state_dict[key] for key in keys}
     weights = rename_layers(modules, weights)
     make_kernels_of_matrices(modules, weights)
+    unit.plain_report = None
     if not any('.adapter.' in key for key in weights):
         weights = _convert(unit, modules, weights, prefix, errors)
     _drop_own_kernels(modules, weights)
@@ -71,7 +83,7 @@ def _convert_before_loading(unit, state_dict, prefix, metadata, strict,
         state_dict[prefix + key] = value
 
 
-def _inner_units(unit):
+def _inner_units(unit: nn.Module) -> tuple[str, ...]:
     """Find the units inside a unit, as the backbone in mmdet's RFP.
 
     Returns:
@@ -81,56 +93,72 @@ def _inner_units(unit):
                  if module is not unit and _accepts_plain_weights(module))
 
 
-def _convert(unit, modules, weights, prefix, errors):
-    """Plain weights as those of a linked unit."""
+def _convert(unit: nn.Module, modules: dict[str, nn.Module],
+             weights: dict[str, Tensor], prefix: str,
+             errors: list[str]) -> dict[str, Tensor]:
+    """Convert plain weights, and leave a report of it at the unit.
+
+    Args:
+        unit (nn.Module): The unit.
+        modules (dict[str, nn.Module]): Its modules by name.
+        weights (dict[str, Tensor]): Plain weights by key.
+        prefix (str): What precedes the keys in the whole state dict.
+        errors (list[str]): Gets what torch is to say of wrong shapes.
+
+    Returns:
+        dict[str, Tensor]: The weights of the unit.
+    """
+    if type(unit).__name__.endswith('MobileNetV2'):
+        weights = rename_mobilenet(modules, weights, prefix, errors)
+    given = dict(weights)
     blocks = {name: block_layers(name, m) for name, m in modules.items()}
     blocks = {name: layers for name, layers in blocks.items() if layers}
 
-    if type(unit).__name__.endswith('MobileNetV2'):
-        weights = rename_mobilenet(modules, weights, prefix, errors)
-    children = _children_with_weights(modules, weights, prefix, errors)
-    missing = find_missing_blocks(weights, modules, blocks)
-    _give_to_missing_parents(weights, children, missing)
-    new = start_as_identity(weights, modules, blocks, missing)
-    stuck = find_stuck_blocks(modules, blocks, new)
+    children = _children_with_kernels(modules, weights, prefix, errors)
+    missing_blocks = find_missing_blocks(weights, modules, blocks)
+    _give_to_missing_parents(weights, children, missing_blocks)
+    identity = start_as_identity(weights, modules, blocks, missing_blocks)
+    # For the time being, children are compared with the parents there are.
     borrowed = _kernels_of_other_parents(weights, modules, children)
     weights.update(borrowed)
-    _align_blocks(weights, modules, blocks, children)
+    aligned = align_blocks(weights, modules, blocks, children)
     fits = [
         fit_adapter(weights, modules[child], child, parent)
         for child, parent in children.items()
     ]
     for key in borrowed:
         del weights[key]
-    _report(type(unit).__name__, fits, new, stuck)
+
+    shapes = state_shapes(modules)
+    taken = {
+        key
+        for key, shape in shapes.items() if has_tensor(weights, key, shape)
+    }
+    unit.plain_report = PlainReport(
+        unit=type(unit).__name__,
+        exact=[
+            key for key in weights
+            if key in taken and weights[key] is given.get(key)
+        ],
+        fits=fits,
+        aligned=aligned,
+        identity=identity,
+        stuck=find_stuck_blocks(modules, blocks, identity),
+        # Old checkpoints have no counters, which torch makes up for.
+        missing=[
+            key for key in shapes
+            if key not in taken and not key.endswith(COUNTER)
+        ],
+        unexpected=[key for key in weights if key not in shapes])
+    if str(unit.plain_report):
+        print_log(str(unit.plain_report), logger='current')
     return weights
 
 
-def _drop_own_kernels(modules, weights):
-    """End the own kernels of children, where those of a checkpoint have.
-
-    Such a checkpoint has all kernels that are not derived, and the adapters
-    without the own kernels. A few weights of a unit end nothing.
-    """
-    convs = {
-        name: module
-        for name, module in modules.items()
-        if isinstance(module, KernelDNAConv2d)
-    }
-    if not all(f'{name}.weight' in weights
-               for name, conv in convs.items() if conv.parent in (None, conv)):
-        return
-    for name, conv in convs.items():
-        if ('own_weight' not in conv._buffers
-                or f'{name}.own_weight' in weights):
-            continue
-        keys = conv.adapter.state_dict()
-        if not keys or any(f'{name}.adapter.{key}' in weights for key in keys):
-            conv.drop_own_weight()
-
-
-def _children_with_weights(modules, weights, prefix, errors):
-    """The children the weights have a kernel for, and their parents.
+def _children_with_kernels(modules: dict[str, nn.Module],
+                           weights: dict[str, Tensor], prefix: str,
+                           errors: list[str]) -> dict[str, str]:
+    """Find the children for which the weights have a kernel.
 
     A child has no parameter that a kernel of a wrong shape would not fit, so
     that is looked at here.
@@ -160,19 +188,23 @@ def _children_with_weights(modules, weights, prefix, errors):
     return children
 
 
-def _give_to_missing_parents(weights, children, missing):
+def _give_to_missing_parents(weights: dict[str, Tensor], children: dict[str,
+                                                                        str],
+                             missing_blocks: list[str]) -> None:
     """Give the parents in missing blocks the kernel of a child."""
-    prefixes = tuple(f'{block}.' for block in missing)
+    prefixes = tuple(f'{block}.' for block in missing_blocks)
     for child, parent in children.items():
         if f'{parent}.weight' not in weights and parent.startswith(prefixes):
             weights[f'{parent}.weight'] = weights[f'{child}.weight'].clone()
 
 
-def _kernels_of_other_parents(weights, modules, children):
-    """Look up what parents have that the weights do not mention.
+def _kernels_of_other_parents(weights: dict[str, Tensor],
+                              modules: dict[str, nn.Module],
+                              children: dict[str, str]) -> dict[str, Tensor]:
+    """Look up the kernels of parents that the weights do not mention.
 
     Returns:
-        dict[str, Tensor]: Kernels by key.
+        dict[str, Tensor]: What the parents have now, by key.
     """
     return {
         f'{parent}.weight':
@@ -182,44 +214,24 @@ def _kernels_of_other_parents(weights, modules, children):
     }
 
 
-def _align_blocks(weights, modules, blocks, children):
-    """Align every block that has children of another block and no parent."""
-    shapes = plain_shapes(modules)
-    parents = set(children.values())
-    for layers in blocks.values():
-        names = {name for layer in layers for name in layer} - {None}
-        shared = {c: p for c, p in children.items() if c in names and c != p}
-        keys = [key for key in shapes if key.rpartition('.')[0] in names]
-        # Of another norm, which may mix channels, there are none.
-        complete = {key.rpartition('.')[0] for key in keys} == names
-        if (shared and complete and not parents & names
-                and all(has_tensor(weights, key, shapes[key])
-                        for key in keys)):
-            align(weights, hidden_channels(layers, modules), shared)
+def _drop_own_kernels(modules: dict[str, nn.Module],
+                      weights: dict[str, Tensor]) -> None:
+    """End the own kernels of children, where those of a checkpoint have.
 
-
-def _report(module, fits, new, stuck):
-    lines = []
-    shared = [fit for fit in fits if fit.child != fit.parent]
-    if shared:
-        width = max(len(fit.child) for fit in shared)
-        lines.append(f'KernelDNA: {module} takes plain weights. Parents and '
-                     'plain convolutions have theirs exactly; the kernels of '
-                     'the children became adapters:')
-        lines += [
-            f'  {fit.child:{width}} from {fit.parent:{width}} relative error '
-            f'{fit.error:.3f}, cosine {fit.cosine:.3f}' for fit in shared
-        ]
-    elif fits:
-        lines.append(f'KernelDNA: {module} takes plain weights exactly; '
-                     f'{len(fits)} convolutions have a neutral adapter.')
-    if new:
-        lines.append(f'KernelDNA: {module} has blocks that the weights do not '
-                     f'have and that start as the identity: {", ".join(new)}')
-    if stuck:
-        lines.append('KernelDNA: the last norms of these blocks are frozen at '
-                     f'zero, so that they stay it: {", ".join(stuck)}; '
-                     'norm_cfg=dict(type=\'BN\', requires_grad=True) on the '
-                     'backbone lets them learn')
-    if lines:
-        print_log('\n'.join(lines), logger='current')
+    Such a checkpoint has all kernels that are not derived, and the adapters
+    without the own kernels. A few weights of a unit end nothing.
+    """
+    convs = {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, KernelDNAConv2d)
+    }
+    if not all(f'{name}.weight' in weights
+               for name, conv in convs.items() if conv.parent in (None, conv)):
+        return
+    for name, conv in convs.items():
+        if not keeps_own_kernel(conv) or f'{name}.own_weight' in weights:
+            continue
+        keys = conv.adapter.state_dict()
+        if not keys or any(f'{name}.adapter.{key}' in weights for key in keys):
+            conv.drop_own_weight()
