@@ -13,17 +13,16 @@ import torch
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkdna.checkpoints.files import load_file, save_file
-from mmkdna.hosts import block_layers
 from mmkdna.launch.arguments import add_cfg_options, parse_args
 from mmkdna.launch.config import read_config
 from mmkdna.launch.model import init_model
 from mmkdna.launch.outputs import check_output
 from mmkdna.official import strip_module
 from mmkdna.pretrained.fitting import fit_children, training_inputs
+from mmkdna.pretrained.plain import accept_plain_weights
 
 # torchvision's classifiers, behind the backbone.
 HEADS = ('fc.', 'classifier.1.')
@@ -87,28 +86,23 @@ def load(model, state_dict):
         ValueError: If a kernel has none, other than a child's or that of a
             block that starts as the identity.
     """
-    weights = dict(model.backbone.named_parameters())
-    # A child owns none.
-    kernels = {
-        name: weight.detach().clone()
-        for name, weight in weights.items()
-        if weight.ndim == 4 and '.adapter.' not in name
-    }
-    # What is not loaded is told by it, whatever was there before.
-    for name in kernels:
-        nn.init.constant_(weights[name], float('nan'))
+    # Already so, unless nothing in it shares.
+    accept_plain_weights(model.backbone)
     load_state_dict(model, rename(state_dict), logger='current')
-    missing = [name for name in kernels if weights[name].isnan().all()]
-    with torch.no_grad():
-        for name in missing:
-            weights[name].copy_(kernels[name])
-    for name, block in model.backbone.named_modules():
-        layers = block_layers(name, block)
-        last = weights.get(f'{layers[-1].norm}.weight') if layers else None
-        if last is not None and not last.any():
-            missing = [
-                key for key in missing if not key.startswith(f'{name}.')
-            ]
+    # A child owns none.
+    kernels = [
+        name for name, weight in model.backbone.named_parameters()
+        if weight.ndim == 4 and '.adapter.' not in name
+    ]
+    report = model.backbone.plain_report
+    if report is None:
+        missing = kernels
+    else:
+        new = tuple(f'{block}.' for block in report.identity)
+        missing = [
+            name for name in kernels
+            if name in report.missing and not name.startswith(new)
+        ]
     if missing:
         raise ValueError(
             f'{len(missing)} of the {len(kernels)} kernels of the backbone '
