@@ -4,7 +4,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .distributed import join_on_cpu
-from .errors import describe
+from .errors import CommandError, describe
 
 
 def build_runner(cfg, splits):
@@ -45,7 +45,7 @@ def build_runner(cfg, splits):
             runner.optim_wrapper = runner.build_optim_wrapper(
                 runner.optim_wrapper)
     except Exception as error:
-        raise SystemExit(
+        raise CommandError(
             f'The {what} of {cfg.filename} cannot be built: '
             f'{describe(error)}. Correct its type or its options, in the '
             'config or by --cfg-options') from error
