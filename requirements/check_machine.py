@@ -28,8 +28,7 @@ def check_python():
     if sys.version_info[:2] < OLDEST:
         return ('{} is Python {}.{}, but {}.{} or newer is expected: install '
                 'it, and run make install PYTHON=/path/to/python3'.format(
-                    sys.executable,
-                    *(tuple(sys.version_info[:2]) + OLDEST)))
+                    sys.executable, *(tuple(sys.version_info[:2]) + OLDEST)))
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
@@ -62,9 +61,10 @@ def check_compiler():
         said = [line for line in tried.stdout.splitlines() if 'error' in line]
         return ('{} cannot compile C++17 with Python\'s headers ({}): install '
                 'g++ 9 or newer, and the headers of {} (apt install '
-                'python{}.{}-dev)'.format(
-                    compiler, (said or ['no reason given'])[0].strip(),
-                    sys.executable, *sys.version_info))
+                'python{}.{}-dev)'.format(compiler,
+                                          (said
+                                           or ['no reason given'])[0].strip(),
+                                          sys.executable, *sys.version_info))
     return None
 
 
