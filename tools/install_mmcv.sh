@@ -25,13 +25,12 @@ if [ ! -d "$folder/source" ]; then
     mv "$folder/part" "$folder/source"
 fi
 # pip compiles a folder in place, where ninja finds its objects again. Of the
-# commands that it runs, their number is of interest.
+# commands that this takes, the number and the object are of interest.
+short='s|^ *(\[[0-9]+/[0-9]+\]) .*/([^ /]+\.o) .*|\1 \2|'
 export MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(nproc)}"
 pip install --verbose --no-build-isolation --force-reinstall --no-deps \
-    "$folder/source" |
-    sed --unbuffered --regexp-extended \
-        's/^ *(\[[0-9]+\/[0-9]+\]) .* ([^ ]+\.o) .*/\1 \2/; '\
-'s|^(\[[0-9/]+\]) .*/|\1 |'
+    "$folder/source" 2>&1 | sed --unbuffered --regexp-extended \
+    "$short; /^ *(adding|copying|creating|hard linking) /d"
 pip install --no-build-isolation -r requirements/stack/mmcv.txt
 python -c 'import torch, mmcv._ext'
 rm -rf "$folder"

@@ -1,30 +1,23 @@
 """Reading a checkpoint file without running what may be in it."""
+from __future__ import annotations
 import logging
 import os
 import os.path as osp
 import pickle
 import tarfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from types import SimpleNamespace
+from typing import IO
 
 import torch
 from mmengine.logging import print_log
 
+from .state import ATTRIBUTE, CONSTRUCTORS, StandIn, build_state
+from .writing import written_whole
+
 # The first number in a file written before torch 1.6, or by
 # `_use_new_zipfile_serialization=False`, which mmdet's tools still ask for.
 _OLD_FORMAT = torch.serialization.MAGIC_NUMBER.to_bytes(10, 'little')
-
-# What mmengine's training state is made of, by the names that NumPy 1 and 2
-# and the pickle protocols give to it.
-_HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
-_OMITTED = [
-    '__builtin__.getattr', 'builtins.getattr', '_codecs.encode', 'numpy.dtype',
-    'numpy.ndarray',
-    'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
-] + [
-    f'numpy.{core}.multiarray.{name}' for core in ('core', '_core')
-    for name in ('_reconstruct', 'scalar')
-]
 
 
 class CheckpointError(ValueError):
