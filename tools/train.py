@@ -1,4 +1,5 @@
 """Train a model of mmdet, mmseg or mmpretrain by its config."""
+from __future__ import annotations
 import argparse
 
 from mmengine.device import get_device
@@ -12,6 +13,7 @@ from mmkdna.launch.config import load_config
 from mmkdna.launch.data_check import check_data
 from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model_check import check_model, check_recomputing
+from mmkdna.launch.resuming import find_newest
 from mmkdna.launch.runner import build_runner
 
 
@@ -84,7 +86,14 @@ def main(args: argparse.Namespace) -> None:
     check_classes(cfg, ('train', 'val'))
     check_pretrained(cfg)
     check_recomputing(cfg, check_model(cfg))
-    build_runner(cfg, ('train', 'val')).train()
+    passed_over: list[str] = []
+    if cfg.get('resume') is True and not cfg.get('load_from'):
+        cfg.load_from, passed_over = find_newest(cfg)
+        cfg.resume = cfg.load_from is not None
+    runner = build_runner(cfg, ('train', 'val'))
+    for message in passed_over:
+        runner.logger.warning(message)
+    runner.train()
 
 
 if __name__ == '__main__':

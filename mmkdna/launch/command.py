@@ -1,12 +1,18 @@
 """The frame that every command has in common."""
 from __future__ import annotations
 import argparse
+import errno
 import functools
 from typing import Callable
 
 from ..checkpoints.files import CheckpointError
 from .arguments import parse_args
 from .errors import CommandError
+from .safe_loading import safe_loading
+from .whole_files import whole_files
+
+# What a system says when there is no room for a file.
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def command(get_parser: Callable[[], argparse.ArgumentParser]) -> Callable:
@@ -35,11 +41,21 @@ def command(get_parser: Callable[[], argparse.ArgumentParser]) -> Callable:
                 'paragraph on it')
             args = parse_args(parser)
             try:
-                function(args)
+                with safe_loading(), whole_files():
+                    function(args)
             except (CommandError, CheckpointError) as error:
                 if args.traceback:
                     raise
                 raise SystemExit(str(error)) from error
+            except OSError as error:
+                if args.traceback or error.errno not in _NO_ROOM:
+                    raise
+                raise SystemExit(
+                    f'{error.filename or "A file"} cannot be written: '
+                    f'{error.strerror}. Nothing of it is left, and what was '
+                    'saved before is whole: make room, or raise the limit '
+                    '(ulimit -f), and run it again; a training goes on with '
+                    '--resume') from error
 
         return main
 
