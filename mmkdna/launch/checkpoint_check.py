@@ -3,6 +3,7 @@ import os
 import os.path as osp
 
 from ..checkpoints.files import CheckpointError, load_file
+from .errors import CommandError
 
 
 def check_checkpoint(path, what):
@@ -18,14 +19,15 @@ def check_checkpoint(path, what):
     if '://' in path:
         return
     if not osp.isfile(path):
-        raise SystemExit(
+        raise CommandError(
             f'{path} is given as {what}, but there is no such file in '
             f'{os.getcwd()}: a run leaves its checkpoints in its work_dir, as '
             'epoch_*.pth or iter_*.pth')
     try:
         load_file(path)
     except CheckpointError as error:
-        raise SystemExit(f'{path} is given as {what}, but {error}') from error
+        raise CommandError(
+            f'{path} is given as {what}, but {error}') from error
 
 
 def check_pretrained(cfg):

@@ -4,6 +4,7 @@ import os
 from mmengine.registry import DATASETS, DefaultScope
 
 from .data_check import leaf_datasets
+from .errors import CommandError
 
 # What of a model has a score for each class of the dataset.
 HEADS = dict(
@@ -39,7 +40,7 @@ def check_classes(cfg, splits):
                 continue
             given = _options({head: heads[head] for head in wrong})
             expected = _options(dict.fromkeys(wrong, len(classes)))
-            raise SystemExit(
+            raise CommandError(
                 f'{given} is given in {cfg.filename}, but the number of '
                 f'classes is {len(classes)} in its {split}_dataloader, '
                 f'{dataset.type}: {_shorten(classes)}. Add --cfg-options '

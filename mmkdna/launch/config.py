@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from ..bases import MissingBaseError
 from ..hosts import missing_host
-from .errors import describe
+from .errors import CommandError, describe
 
 CONFIGS = osp.realpath(
     osp.join(
@@ -29,12 +29,12 @@ def read_config(config, cfg_options=None):
         Config: The config.
     """
     if not osp.isfile(config):
-        raise SystemExit(
+        raise CommandError(
             f'{config} is given as config, but there is no such file in '
             f'{os.getcwd()}: the configs are in {CONFIGS}')
     for key, value in (cfg_options or {}).items():
         if _holds_dict(value):
-            raise SystemExit(
+            raise CommandError(
                 f'--cfg-options gives {key} the value {value}, but it takes '
                 'no dicts: give an option for each key of the dict, such as '
                 f'{key}.type=KernelDNA')
@@ -42,16 +42,16 @@ def read_config(config, cfg_options=None):
         cfg = Config.fromfile(config)
         cfg.merge_from_dict(cfg_options or {})
     except MissingBaseError as error:
-        raise SystemExit(str(error)) from error
+        raise CommandError(str(error)) from error
     except Exception as error:
         given = f' with --cfg-options {cfg_options}' * bool(cfg_options)
-        raise SystemExit(
+        raise CommandError(
             f'{config} is given as config, but{given} it cannot be read '
             f'({describe(error)}): correct it, or take one of those in '
             f'{CONFIGS}') from error
     absent = missing_host(cfg.get('default_scope'))
     if absent:
-        raise SystemExit(f'{config} is a config of {absent}')
+        raise CommandError(f'{config} is a config of {absent}')
     return cfg
 
 
@@ -78,7 +78,7 @@ def load_config(args, task):
         needs = ('model', *parts) if split == task else parts
         missing = [key for key in needs if cfg.get(key) is None]
         if missing and (split == task or len(missing) < len(parts)):
-            raise SystemExit(
+            raise CommandError(
                 f'{args.config} is given as config, but it has no '
                 f'{", ".join(missing)}: {", ".join(needs)} are expected, all '
                 'of them' + ' or none' * (split != task) + '; most configs '

@@ -5,6 +5,8 @@ import os.path as osp
 
 from mmengine.registry import DATASETS
 
+from .errors import CommandError
+
 
 def check_data(cfg, splits):
     """End the run if the config names data that does not exist.
@@ -92,7 +94,7 @@ def _check_path(path, key, cfg, root=''):
     if '://' in path or osp.exists(osp.expanduser(path)):
         return
     base = f' (absolute, or from {root} on)' if root else ''
-    raise SystemExit(
+    raise CommandError(
         f'{path} is expected to hold data ({key} in {cfg.filename}), but '
         f'there is no such file or folder in {os.getcwd()}: put the dataset '
         f'there, or say where it is with --cfg-options {key}=PATH{base}; '

@@ -5,6 +5,8 @@ import time
 import torch.distributed
 from mmengine.config import ConfigDict
 
+from .errors import CommandError
+
 
 def start_gloo():
     """Join the processes that torchrun started, on the CPU.
@@ -21,7 +23,7 @@ def start_gloo():
 def join_on_cpu(cfg):
     """Do what mmengine's launchers do, who all select a GPU first."""
     if cfg.launcher != 'pytorch':
-        raise SystemExit(
+        raise CommandError(
             f'--launcher {cfg.launcher} is given, but this machine has no '
             'GPU, where pytorch is the only launcher: start the processes by '
             'tools/dist_train.sh or tools/dist_test.sh')

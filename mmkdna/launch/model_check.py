@@ -2,7 +2,7 @@
 from mmengine.logging import MMLogger
 
 from ..sharing import sharing_table
-from .errors import describe
+from .errors import CommandError, describe
 from .model import build_model
 
 
@@ -23,7 +23,7 @@ def check_model(cfg):
     try:
         return build_model(cfg)
     except Exception as error:
-        raise SystemExit(
+        raise CommandError(
             f'The model of {cfg.filename} cannot be built: {describe(error)}'
         ) from error
 
@@ -46,7 +46,7 @@ def check_recomputing(cfg, model):
     given = f'with_cp=True is given in {cfg.filename}'
     strategy = cfg.get('strategy') or {}
     if strategy.get('type') == 'FSDPStrategy':
-        raise SystemExit(
+        raise CommandError(
             f'{given}, which FSDP cannot run: leave it away, and set '
             'strategy.activation_checkpointing as in docs/distributed.md')
     flexible = cfg.get('runner_type') == 'FlexibleRunner'
@@ -54,7 +54,7 @@ def check_recomputing(cfg, model):
     wrapper = (strategy.get('model_wrapper')
                if flexible else cfg.get('model_wrapper_cfg')) or {}
     if not wrapper.get('static_graph'):
-        raise SystemExit(
+        raise CommandError(
             f'{given}, where blocks share kernels, with --launcher '
             f'{cfg.launcher}: DDP needs {key}.static_graph=True then; '
             'docs/distributed.md has the lines for the config')

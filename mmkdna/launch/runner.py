@@ -4,7 +4,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .distributed import join_on_cpu
-from .errors import describe
+from .errors import CommandError, describe
+from .keep_hook import KeepUntilSavedHook
 
 
 def build_runner(cfg, splits):
@@ -44,8 +45,10 @@ def build_runner(cfg, splits):
             what = f'optim_wrapper, with the optimizer {optimizer},'
             runner.optim_wrapper = runner.build_optim_wrapper(
                 runner.optim_wrapper)
+        if 'train' in splits:
+            runner.register_hook(KeepUntilSavedHook())
     except Exception as error:
-        raise SystemExit(
+        raise CommandError(
             f'The {what} of {cfg.filename} cannot be built: '
             f'{describe(error)}. Correct its type or its options, in the '
             'config or by --cfg-options') from error

@@ -27,6 +27,8 @@ from mmengine.logging import MMLogger
 
 from mmkdna.analysis import image_shape, model_cost
 from mmkdna.analysis.tables import billions, markdown_table, millions
+from mmkdna.launch.command import command
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import init_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -247,8 +249,8 @@ class Dumper(yaml.SafeDumper):
         return super().increase_indent(flow, False)
 
 
-def parse_args():
-    """Read the command line."""
+def get_parser() -> argparse.ArgumentParser:
+    """The arguments of update_zoo.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         'folders',
@@ -256,17 +258,17 @@ def parse_args():
         type=lambda folder: Path(folder).resolve(),
         metavar='FOLDER',
         help='default: all that have a metafile')
-    args = parser.parse_args()
-    for folder in args.folders:
-        if not (folder / 'metafile.yml').is_file():
-            parser.error(f'{folder} is given as folder, but has no '
-                         'metafile.yml: write one with its Collections')
-    return args
+    return parser
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Compute and write."""
-    folders = parse_args().folders
+    folders = args.folders
+    for folder in folders:
+        if not (folder / 'metafile.yml').is_file():
+            raise CommandError(f'{folder} is given as folder, but has no '
+                               'metafile.yml: write one with its Collections')
     MMLogger.get_instance('update_zoo', log_level='ERROR')
     for metafile, paths in find_configs().items():
         if folders and metafile.parent not in folders:

@@ -7,7 +7,6 @@ file it writes goes into tools/test.py. SRC is a plain checkpoint of CONFIG's
 backbone, or of a whole classifier in torchvision's key layout.
 """
 import argparse
-import sys
 
 import torch
 from mmengine.registry import init_default_scope
@@ -16,8 +15,11 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkdna.checkpoints.files import load_file, save_file
-from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.hosts import block_layers
+from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import init_model
 from mmkdna.launch.outputs import check_output
 from mmkdna.official import strip_module
@@ -31,7 +33,7 @@ PARTS = ('backbone', 'neck', 'head', 'decode_head', 'auxiliary_head',
          'rpn_head', 'roi_head', 'bbox_head', 'mask_head')
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of plain_to_mmkdna.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config of the KernelDNA model')
@@ -110,28 +112,31 @@ def load(model, state_dict):
             f'{", ..." * (len(missing) > 5)}')
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Convert."""
-    args = parse_args(get_parser())
     cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     try:
         check_output(args.dst, args.config, args.src)
         state_dict = load_file(args.src)
     except (OSError, ValueError) as error:
-        sys.exit(str(error))
+        raise CommandError(str(error)) from error
     state_dict = state_dict.get('state_dict', state_dict)
     # What the weights do not have comes out the same each time.
     torch.manual_seed(0)
     model = init_model(cfg)
     if args.fit and not any('own_weight' in key for key in model.state_dict()):
-        sys.exit('--fit is given, but no child keeps its own kernel to be '
-                 'fitted to: set model.backbone.conv_cfg.keep_own_kernel=True')
+        raise CommandError(
+            '--fit is given, but no child keeps its own kernel to be '
+            'fitted to: set model.backbone.conv_cfg.keep_own_kernel=True')
     try:
         load(model, state_dict)
     except ValueError as error:
-        sys.exit(f'{args.src} is given, the weights of the plain network of '
-                 f'{args.config} are expected: {error}. Nothing is written')
+        raise CommandError(
+            f'{args.src} is given, the weights of the plain network of '
+            f'{args.config} are expected: {error}. Nothing is written'
+        ) from error
 
     def batches(number):
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
