@@ -45,7 +45,7 @@ def test_a_config_is_what_its_metafile_says(path, seen):
     config = Config.fromfile(path)
     assert config.custom_imports['imports'] == ['mmkdna']
     check_classes(config, ('train', 'val', 'test'))
-    # Those of another schedule have the same model.
+    # Those of other data, or another start, have the same model.
     key = repr(config.model), repr(config.get('data_preprocessor'))
     if key not in seen:
         model = init_model(config)
@@ -183,6 +183,15 @@ def test_tasks(folder, name, tasks):
     assert models
     for model in models:
         assert [result['Task'] for result in model['Results']] == tasks
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
+def test_flops_are_those_of_the_plain_network(folder):
+    # So the tables, whose pages say it, show them once.
+    for model in entries(folder):
+        flops, plain = (
+            model['Metadata'][key] for key in ('FLOPs', 'Plain FLOPs'))
+        assert plain <= flops < 1.001 * plain, model['Name']
 
 
 def test_the_index_imports_every_metafile():
