@@ -59,3 +59,15 @@ bench: install
 
 lint: install
 	tools/lint.sh
+
+# make docs      install; the pages of docs as a site, in docs/_build/html
+DOCS := $(VENV)/.docs
+
+.PHONY: docs
+
+$(DOCS): $(INSTALLED) requirements/docs.txt
+	pip install -r requirements/docs.txt
+	touch $@
+
+docs: $(DOCS)
+	python -m sphinx -q -W --keep-going -c docs . docs/_build/html

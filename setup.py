@@ -42,5 +42,6 @@ setup(
     install_requires=requirements('runtime'),
     extras_require={
         name: requirements(name)
-        for name in ('deploy', 'det', 'lint', 'pretrain', 'seg', 'tests')
+        for name in ('deploy', 'det', 'docs', 'lint', 'pretrain', 'seg',
+                     'tests')
     })

@@ -3,11 +3,11 @@
 Usage: python tools/misc/update_zoo.py [FOLDER ...]
 
 For every config in a folder that has a metafile, or in those named only, as
-``configs/resnet``: parameters, FLOPs and
-children, computed from the built model, into its entry; what else an entry
-says (``Results``, ``Weights``) stays. The data of all go into the collection.
-Then ``model-index.yml`` and the tables
-in README.md, docs and the READMEs of the folders; a table stands between
+``configs/resnet``: parameters, FLOPs and children, computed from the built
+model, into its entry; what else an entry says (``Results``, ``Weights``)
+stays. The data of all go into the collection. Then ``model-index.yml`` and the
+tables in README.md, docs and the READMEs of the folders; a table stands
+between
 
     <!-- zoo PATTERN [PATTERN ...] -->
     <!-- end of zoo -->
@@ -169,6 +169,9 @@ def fill_tables(path, models):
 def make_table(models, path):
     """A table of models.
 
+    It has no column of plain FLOPs, which are those of the model up to its
+    gates.
+
     Args:
         models (list[dict]): Their entries.
         path (Path): The file the table is for, which links start from.
@@ -180,8 +183,8 @@ def make_table(models, path):
         name for name in METRICS if any(
             name in metrics_of(model) for model in models)
     ] or ['result']
-    head = ('config', 'image', 'parameters', 'plain', 'FLOPs', 'plain',
-            'children', *metrics)
+    head = ('config', 'image', 'parameters', 'plain', 'FLOPs', 'children',
+            *metrics)
     rows = []
     for model in models:
         data = model['Metadata']
@@ -189,8 +192,8 @@ def make_table(models, path):
             (f'[{model["Name"]}]({link(model["Config"], path)})',
              data['Image'], millions(data['Parameters']),
              millions(data['Plain Parameters']), billions(data['FLOPs']),
-             billions(data['Plain FLOPs']), data['Children'],
-             *(result_of(model, name, path) for name in metrics)))
+             data['Children'], *(result_of(model, name, path)
+                                 for name in metrics)))
     return markdown_table(head, rows)
 
 
