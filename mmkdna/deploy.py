@@ -1,5 +1,9 @@
 """A linked model made ready to fuse and to export."""
+from __future__ import annotations
+from typing import Any
+
 from mmengine.config import Config
+from torch import nn
 from torch.nn.utils import parametrize
 
 from .backbones import BACKBONES
@@ -9,7 +13,7 @@ from .sharing import named_convs
 TRAINING_HOOKS = ('ChildFittingHook', 'KernelSharingHook')
 
 
-def switch_to_deploy(model):
+def switch_to_deploy(model: nn.Module) -> nn.Module:
     """Give every child its own, folded kernel, in place.
 
     A child becomes an independent convolution behind a gate into which its
@@ -36,7 +40,7 @@ def switch_to_deploy(model):
     return model
 
 
-def deploy_config(cfg):
+def deploy_config(cfg: Config) -> Config:
     """The config of a model after :func:`switch_to_deploy`.
 
     Args:
@@ -60,7 +64,7 @@ def deploy_config(cfg):
     return cfg
 
 
-def _deployed(node):
+def _deployed(node: Any) -> Any:
     if isinstance(node, (list, tuple)):
         return type(node)(_deployed(item) for item in node)
     if not isinstance(node, dict):
