@@ -2,7 +2,7 @@
 # make demo      install; train a detector and a segmentor on generated shapes
 # make test      install; the tests
 # make test-slow install; whole trainings as well
-# make lint      install; style and types
+# make lint      install; style
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv

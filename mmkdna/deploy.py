@@ -1,6 +1,7 @@
-"""A linked model made ready to fuse and to export."""
+"""Models made ready to fuse and to export, and the configs of other forms."""
 from __future__ import annotations
-from typing import Any
+from dataclasses import fields
+from typing import Any, Callable
 
 from mmengine.config import Config
 from torch import nn
@@ -8,6 +9,7 @@ from torch.nn.utils import parametrize
 
 from .backbones import BACKBONES
 from .backbones.base import CONV_TYPES, type_path
+from .options import SharingOptions
 from .sharing import named_convs
 
 TRAINING_HOOKS = ('ChildFittingHook', 'KernelSharingHook')
@@ -21,6 +23,11 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
     computes in eval mode stays the same up to rounding, and folding norms into
     convolutions (mmcv's ``fuse_conv_bn``) is exact from then on.
 
+    A child's kernel and the layer of its gate into which a norm is folded are
+    new parameters. An optimizer that was made before does not have them and
+    leaves them as they are: to train on, make the optimizer, and a DDP or EMA
+    around the model, afterwards.
+
     Args:
         model (nn.Module): A linked model.
 
@@ -29,6 +36,8 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
 
     Raises:
         ValueError: If a child in ``model`` has its parent outside of it.
+            Nothing is changed then.
+        RuntimeError: If FSDP has the parents' kernels in pieces.
     """
     convs = named_convs(model).values()
     for conv in convs:
@@ -41,7 +50,7 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
 
 
 def deploy_config(cfg: Config) -> Config:
-    """The config of a model after :func:`switch_to_deploy`.
+    """Write the config of a model after :func:`switch_to_deploy`.
 
     Args:
         cfg (Config): Config of the model before.
@@ -51,9 +60,29 @@ def deploy_config(cfg: Config) -> Config:
         ``deploy=True``, without the hooks that only training needs. Where
         ``cfg`` imports classes, it names them.
     """
+    return _other_form(cfg, _deploy_conv, _deploy_backbone)
+
+
+def plain_config(cfg: Config) -> Config:
+    """Write the config of the same network without sharing.
+
+    Args:
+        cfg (Config): Config of a model.
+
+    Returns:
+        Config: A copy in which every KernelDNA convolution is a ``Conv2d``
+        and every KernelDNA backbone has ``sharing_stages=()``, without the
+        hooks that fit children. Where ``cfg`` imports classes, it names them.
+    """
+    return _other_form(cfg, _make_conv_plain, _make_backbone_plain)
+
+
+def _other_form(cfg: Config, change_conv: Callable[[dict], None],
+                change_backbone: Callable[[dict], None]) -> Config:
+    """Copy a config, with all that is KernelDNA's in its model changed."""
     # A lazy config names a class until it is asked for it.
     cfg = Config(cfg.to_dict())
-    cfg.model = _deployed(cfg.model)
+    cfg.model = _walk(cfg.model, change_conv, change_backbone)
     # The import of a class was that of its package.
     cfg.setdefault('custom_imports', dict(imports=['mmkdna']))
     if cfg.get('custom_hooks'):
@@ -64,18 +93,41 @@ def deploy_config(cfg: Config) -> Config:
     return cfg
 
 
-def _deployed(node: Any) -> Any:
+def _walk(node: Any, change_conv: Callable[[dict], None],
+          change_backbone: Callable[[dict], None]) -> Any:
+    """Change the parts of a model's config, the inner before the outer."""
     if isinstance(node, (list, tuple)):
-        return type(node)(_deployed(item) for item in node)
+        return type(node)(
+            _walk(item, change_conv, change_backbone) for item in node)
     if not isinstance(node, dict):
         return node
     for key, value in node.items():
-        node[key] = _deployed(value)
+        node[key] = _walk(value, change_conv, change_backbone)
     path = type_path(node.get('type'))
     if path[-1] in CONV_TYPES:
-        node.update(type='KernelDNA', deploy=True, keep_own_kernel=False)
+        change_conv(node)
     elif path[-1] in BACKBONES:
         # Registered by the name of the host library, as is its module.
         node['type'] = '.'.join(path[-2:])
-        node.setdefault('conv_cfg', dict(type='KernelDNA', deploy=True))
+        change_backbone(node)
     return node
+
+
+def _deploy_conv(cfg: dict) -> None:
+    cfg.update(type='KernelDNA', deploy=True, keep_own_kernel=False)
+
+
+def _deploy_backbone(cfg: dict) -> None:
+    cfg.setdefault('conv_cfg', dict(type='KernelDNA', deploy=True))
+
+
+def _make_conv_plain(cfg: dict) -> None:
+    for option in fields(SharingOptions):
+        cfg.pop(option.name, None)
+    cfg['type'] = 'Conv2d'
+
+
+def _make_backbone_plain(cfg: dict) -> None:
+    # The backbone takes no conv_cfg of another type.
+    cfg.pop('conv_cfg', None)
+    cfg['sharing_stages'] = ()
