@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.base import type_path
 from ..conv import KernelDNAConv2d
-from ..sharing import sharing_table
+from ..sharing import named_convs, sharing_table
 
 # How many of the proposals MMDetection's mask heads see in a plain forward.
 NUM_MASKS = 100
@@ -50,6 +50,9 @@ def model_cost(model: nn.Module, shape: Sequence[int]) -> Cost:
     pooling, but not the pooling of RoIs. What a training needs alone, such as
     auxiliary heads, has parameters but no FLOPs.
 
+    The plain figures of a model after :func:`mmkdna.switch_to_deploy` are
+    those of the model before.
+
     Args:
         model (nn.Module): A classifier, detector or segmentor, linked.
         shape (Sequence[int]): Height and width of the image in pixels.
@@ -62,7 +65,12 @@ def model_cost(model: nn.Module, shape: Sequence[int]) -> Cost:
             device has not, as deformable convolutions, or looks at values.
     """
     table = sharing_table(model)
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = _num_parameters(model)
+    plain_parameters = parameters + table.saved_parameters
+    for conv in named_convs(model).values():
+        # After switch_to_deploy, of which the table says nothing.
+        if conv.role == 'plain' and conv.adapter is not None:
+            plain_parameters -= _num_parameters(conv.adapter)
     model = deepcopy(model).eval().to('meta')
     try:
         flops, of_gates = _count(model, shape)
@@ -72,9 +80,8 @@ def model_cost(model: nn.Module, shape: Sequence[int]) -> Cost:
             'since something in it does not run on the meta device: '
             f'{str(error).splitlines()[0]}. mmengine.analysis.'
             'get_model_complexity_info counts on real images') from error
-    return Cost(parameters, flops, table.children,
-                parameters + table.saved_parameters, flops - of_gates,
-                (shape[0], shape[1]))
+    return Cost(parameters, flops, table.children, plain_parameters,
+                flops - of_gates, (shape[0], shape[1]))
 
 
 def image_shape(cfg: Config) -> tuple[int, int]:
@@ -113,6 +120,11 @@ def image_shape(cfg: Config) -> tuple[int, int]:
     if (width, height) == (1333, 800):
         width = 1280
     return _padded(height), _padded(width)
+
+
+def _num_parameters(module: nn.Module) -> int:
+    """Count the parameters of a module."""
+    return sum(p.numel() for p in module.parameters())
 
 
 def _padded(side: int) -> int:
