@@ -63,7 +63,7 @@ def draw_sharing(model: nn.Module, path: str | Path) -> None:
             axes.text(
                 middle,
                 y - 0.05,
-                name[len(stage) + 1:],
+                name[len(stage):].lstrip('.'),
                 fontsize=5,
                 rotation=90,
                 ha='center',
