@@ -33,9 +33,9 @@ setup(
     # only works in a checkout stays there: lint.sh, install_mmcv.sh and
     # update_zoo.py.
     package_data=dict(mmkdna=[
-        '.mim/model-index.yml', '.mim/configs/**/*.md', '.mim/configs/**/*.py',
-        '.mim/configs/**/*.yml', '.mim/tools/**/*.py', '.mim/tools/dist_*.sh',
-        '.mim/tools/slurm_*.sh'
+        'py.typed', '.mim/model-index.yml', '.mim/configs/**/*.md',
+        '.mim/configs/**/*.py', '.mim/configs/**/*.yml', '.mim/tools/**/*.py',
+        '.mim/tools/dist_*.sh', '.mim/tools/slurm_*.sh'
     ]),
     exclude_package_data=dict(mmkdna=['.mim/tools/misc/update_zoo.py']),
     python_requires='>=3.8',

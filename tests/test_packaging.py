@@ -146,7 +146,7 @@ def mim(python):
 
 
 def test_contents(built):
-    expected = {'mmkdna/.mim/model-index.yml'}
+    expected = {'mmkdna/.mim/model-index.yml', 'mmkdna/py.typed'}
     for name in tracked():
         if name.startswith('mmkdna/') and name.endswith('.py'):
             expected.add(name)

@@ -1,4 +1,5 @@
 """The paper's networks, by one name in each host library."""
+from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -12,7 +13,7 @@ BACKBONES = {
 }
 
 
-def register_backbones(cfg, scope):
+def register_backbones(cfg: dict, scope: str) -> None:
     """Register a host library's KernelDNA backbones once a config asks.
 
     They derive from that library's own classes, which takes seconds to
