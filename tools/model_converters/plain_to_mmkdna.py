@@ -15,7 +15,6 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkdna.checkpoints.files import load_file, save_file
-from mmkdna.hosts import block_layers
 from mmkdna.launch.arguments import add_cfg_options
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
