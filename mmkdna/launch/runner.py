@@ -3,6 +3,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..kept_kernels import KernelKeepingHook
 from .distributed import join_on_cpu
 from .errors import CommandError, describe
 from .keep_hook import KeepUntilSavedHook
@@ -47,6 +48,8 @@ def build_runner(cfg, splits):
                 runner.optim_wrapper)
         if 'train' in splits:
             runner.register_hook(KeepUntilSavedHook())
+        if not any(isinstance(h, KernelKeepingHook) for h in runner.hooks):
+            runner.register_hook(KernelKeepingHook())
     except Exception as error:
         raise CommandError(
             f'The {what} of {cfg.filename} cannot be built: '
