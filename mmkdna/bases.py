@@ -14,7 +14,7 @@ class MissingBaseError(FileNotFoundError):
 
 
 def find_mmseg_configs() -> None:
-    """Make ``_base_ = 'mmseg::...'`` work whatever mmseg's package is called.
+    """Make ``_base_ = 'mmseg::...'`` work for both distributions of mmseg.
 
     mmengine finds a scope's configs by the name of its distribution, and knows
     only ``mmsegmentation``; that of the maintained fork is
@@ -33,19 +33,20 @@ def find_our_configs() -> None:
     base that is given by its path.
     """
     utils.MODULE2PACKAGE['mmkdna'] = 'mmkdna'
-    find = Config._get_cfg_path
+    find_cfg_path = Config._get_cfg_path
 
     def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
         try:
-            path, scope = find(cfg_path, filename)
+            path, scope = find_cfg_path(cfg_path, filename)
         except (AssertionError, ModuleNotFoundError, FileNotFoundError):
-            raise MissingBaseError(_explain(cfg_path, filename)) from None
+            raise MissingBaseError(_explain_missing_base(cfg_path,
+                                                         filename)) from None
         return path, None if scope == 'mmkdna' else scope
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
 
 
-def _explain(cfg_path: str, filename: str) -> str:
+def _explain_missing_base(cfg_path: str, filename: str) -> str:
     """Say why a base was not found, and what to do."""
     given = f'{filename} has _base_ = {cfg_path!r}'
     host, _, name = cfg_path.partition('::')

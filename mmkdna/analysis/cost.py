@@ -13,7 +13,7 @@ from ..backbones.base import type_path
 from ..conv import KernelDNAConv2d
 from ..sharing import named_convs, sharing_table
 
-# How many of the proposals MMDetection's mask heads see in a plain forward.
+# A plain forward of MMDetection shows its mask heads so many proposals.
 NUM_MASKS = 100
 aten = torch.ops.aten
 
@@ -68,7 +68,7 @@ def model_cost(model: nn.Module, shape: Sequence[int]) -> Cost:
     parameters = _num_parameters(model)
     plain_parameters = parameters + table.saved_parameters
     for conv in named_convs(model).values():
-        # After switch_to_deploy, of which the table says nothing.
+        # The table says nothing of gates that stay after switch_to_deploy.
         if conv.role == 'plain' and conv.adapter is not None:
             plain_parameters -= _num_parameters(conv.adapter)
     model = deepcopy(model).eval().to('meta')
@@ -144,6 +144,7 @@ def _test_pipeline(cfg: Config) -> list[dict]:
 def _count(model: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
     """Count the FLOPs of a model on the meta device, and of its gates."""
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    # FLOPs so far at the start of a gate, and FLOPs of each gate.
     started: list[int] = []
     of_gates: list[int] = []
     for conv in model.modules():
@@ -183,7 +184,7 @@ def _forward_rois(roi_head: Any, num_proposals: int,
         if heads is None:
             continue
         extractors = getattr(roi_head, f'{kind}_roi_extractor')
-        # Those of a cascade are lists.
+        # A cascade has lists of them.
         if not isinstance(heads, nn.ModuleList):
             heads, extractors = [heads], [extractors]
         for head, extractor in zip(heads, extractors):
@@ -192,12 +193,12 @@ def _forward_rois(roi_head: Any, num_proposals: int,
                 torch.empty(num, extractor.out_channels, *size, device=device))
 
 
-def _of_input(operations: int) -> Callable[..., int]:
+def _per_input_value(operations: int) -> Callable[..., int]:
     """Make a formula of so many operations per value of the input."""
     return lambda shape, *_, **__: 2 * operations * torch.Size(shape).numel()
 
 
-def _of_output(operations: int) -> Callable[..., int]:
+def _per_output_value(operations: int) -> Callable[..., int]:
     """Make a formula of so many operations per value of the output."""
     return lambda *_, out_shape, **__: (2 * operations * torch.Size(out_shape).
                                         numel())
@@ -213,17 +214,17 @@ def _global_pooling(shape: Sequence[int],
     return 2 * torch.Size(shape).numel() if keepdim else 0
 
 
-# What mmengine counts beside convolutions and matrix products.
+# mmengine counts these beside convolutions and matrix products.
 _FORMULAS: dict[Any, Callable[..., int]] = {
-    aten.native_batch_norm: _of_input(2),
-    aten.native_group_norm: _of_input(5),
-    aten.native_layer_norm: _of_input(5),
-    aten._adaptive_avg_pool2d: _of_input(1),
+    aten.native_batch_norm: _per_input_value(2),
+    aten.native_group_norm: _per_input_value(5),
+    aten.native_layer_norm: _per_input_value(5),
+    aten._adaptive_avg_pool2d: _per_input_value(1),
     aten.mean: _global_pooling,
-    aten.upsample_nearest2d: _of_output(1),
-    aten.upsample_bilinear2d: _of_output(4),
+    aten.upsample_nearest2d: _per_output_value(1),
+    aten.upsample_bilinear2d: _per_output_value(4),
 }
-# Under these names too, or some are taken apart before they are counted.
+# torch takes some operations apart unless each overload is named as well.
 _FORMULAS.update({
     getattr(op, name): formula
     for op, formula in list(_FORMULAS.items())

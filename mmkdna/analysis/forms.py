@@ -1,4 +1,11 @@
-"""The forms in which a model runs: plain, as trained, deployed, fused."""
+"""The forms in which a model runs.
+
+- plain: the same network without sharing, ``nn.Conv2d`` in every place;
+- plain-fused: that with its norms folded into its convolutions;
+- trained: children derive their kernel;
+- deployed: after :func:`mmkdna.switch_to_deploy`;
+- fused: that with its norms folded.
+"""
 from __future__ import annotations
 
 from mmcv.cnn import fuse_conv_bn
@@ -8,13 +15,8 @@ from torch import nn
 from ..deploy import plain_config, switch_to_deploy
 from ..sharing import named_convs
 
-# - plain: the same network without sharing, nn.Conv2d in every place;
-# - plain-fused: that with its norms folded into its convolutions;
-# - trained: children derive their kernel;
-# - deployed: after switch_to_deploy;
-# - fused: that with its norms folded.
 FORMS = ('plain', 'plain-fused', 'trained', 'deployed', 'fused')
-# The others are made of a model that has been trained.
+# The other forms are made of a model that has been trained.
 TRAINABLE = ('plain', 'trained')
 
 

@@ -11,8 +11,8 @@ from torch import nn
 from ..sharing import sharing_table
 
 COLORS = dict(child='#f4a259', parent='#5b8e7d', plain='#d9dbe1')
-# Inches: a convolution's column, a row without its arcs, the arcs' greatest
-# height.
+# In inches: the width of a convolution's column, the height of a row without
+# its arcs, and the greatest height of the arcs.
 COLUMN, ROW, ARC = 0.34, 0.85, 0.4
 
 
@@ -91,7 +91,7 @@ def draw_sharing(model: nn.Module, path: str | Path) -> None:
 
 def _draw_arrow(axes: Axes, start: tuple[float, float],
                 end: tuple[float, float]) -> None:
-    """Draw from the top of a parent, bent upwards if in the child's row."""
+    """Draw an arrow, bent upwards if parent and child are in one row."""
     style = 'arc3'
     if start[1] == end[1]:
         distance = abs(start[0] - end[0])

@@ -77,7 +77,7 @@ class TimedModel:
                 sum(out.mean() for out in outputs).backward()
         self._wait()
         took = time.perf_counter() - start
-        # What a training does in every iteration too, but its own way.
+        # A training does so in every iteration too, but in its own way.
         self.model.zero_grad()
         return self.repeats * x.shape[0] / took
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Sequence
 
 if TYPE_CHECKING:
-    # Hosts write no types, so anything may be asked of their classes.
+    # Hosts have no types, so anything may be asked of their classes. This one
+    # stands for the class behind a mixin.
     HostClass = Any
 else:
     HostClass = object
