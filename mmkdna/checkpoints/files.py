@@ -7,8 +7,9 @@ import pickle
 import tarfile
 from collections import OrderedDict
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
+from typing import IO, Any, Callable, ContextManager
 
 import torch
 from mmengine.logging import print_log
@@ -19,13 +20,15 @@ from .writing import written_whole
 # The first number in a file written before torch 1.6, or by
 # `_use_new_zipfile_serialization=False`, which mmdet's tools still ask for.
 _OLD_FORMAT = torch.serialization.MAGIC_NUMBER.to_bytes(10, 'little')
+# A path, or a file that is open.
+Source = Any
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is not there, damaged, none, or not safe to read."""
 
 
-def load_file(path: str, map_location: str | torch.device = 'cpu') -> dict:
+def load_file(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
     """Read a checkpoint file; nothing in it is ever run.
 
     Of a training's state, what is no tensor and no plain value is left out:
@@ -67,8 +70,8 @@ def load_file(path: str, map_location: str | torch.device = 'cpu') -> dict:
     return checkpoint
 
 
-def load_with_state(source: str | IO[bytes],
-                    map_location: str | torch.device = 'cpu') -> dict:
+def load_with_state(source: Source,
+                    map_location: Any = 'cpu') -> dict[str, Any]:
     """Read a checkpoint and the state of a training in it.
 
     Nothing in it is run. What mmengine resumes from is rebuilt exactly:
@@ -96,7 +99,7 @@ def load_with_state(source: str | IO[bytes],
             'save its state_dict alone with torch.save') from error
 
 
-def _read(source, map_location):
+def _read(source: Source, map_location: Any) -> dict[str, Any]:
     """Read a checkpoint, with stand-ins for a training's state.
 
     The file is read by ``torch.load(weights_only=True)``. What stands in the
@@ -134,7 +137,7 @@ def _read(source, map_location):
     return checkpoint
 
 
-def _load(source, map_location, **options):
+def _load(source: Source, map_location: Any, **options: Any) -> Any:
     """Call torch.load, by the name that safe_loading.py leaves alone."""
     if hasattr(source, 'read'):
         source.seek(0)
@@ -142,7 +145,7 @@ def _load(source, map_location, **options):
         source, map_location=map_location, **options)
 
 
-def save_file(checkpoint: dict, path: str) -> None:
+def save_file(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Write a checkpoint as a whole or not at all.
 
     Args:
@@ -153,7 +156,7 @@ def save_file(checkpoint: dict, path: str) -> None:
         torch.save(checkpoint, file)
 
 
-def _opened(source):
+def _opened(source: Source) -> ContextManager[IO[bytes]]:
     """The source from its start, opened."""
     if hasattr(source, 'read'):
         source.seek(0)
@@ -161,19 +164,19 @@ def _opened(source):
     return open(source, 'rb')
 
 
-def _name(source):
+def _name(source: Source) -> str:
     """What a message calls the source."""
     if hasattr(source, 'read'):
         return getattr(source, 'name', 'what was downloaded')
     return source
 
 
-def _size(source):
+def _size(source: Source) -> int:
     with _opened(source) as file:
         return file.seek(0, os.SEEK_END)
 
 
-def _check_format(source):
+def _check_format(source: Source) -> None:
     """Refuse what torch.save has not written, by the first bytes."""
     with _opened(source) as file:
         head = file.read(64)
@@ -199,7 +202,7 @@ def _check_format(source):
                 'not be')
 
 
-def _is_tar(file):
+def _is_tar(file: IO[bytes]) -> bool:
     try:
         tarfile.open(fileobj=file, mode='r:').close()
     except tarfile.TarError:
@@ -207,7 +210,7 @@ def _is_tar(file):
     return True
 
 
-def _damaged(source, error):
+def _damaged(source: Source, error: Exception) -> CheckpointError:
     # torch adds advice to the first sentence, such as to read it unsafely.
     reason = str(error).split('\n')[0].split('. ')[0] or repr(error)
     return CheckpointError(
@@ -220,7 +223,7 @@ class _Refused(Exception):
     """The name of an object that is not rebuilt."""
 
 
-def _load_with_stand_ins(source, map_location):
+def _load_with_stand_ins(source: Source, map_location: Any) -> Any:
     """Read a checkpoint that mmengine's Runner has saved.
 
     The unpickler finds nothing but what ``known`` has, and that cannot be made
@@ -228,10 +231,10 @@ def _load_with_stand_ins(source, map_location):
     which a pickle is entitled.
     """
 
-    def shield(function):
+    def shield(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args: function(*args)
 
-    known = dict(CONSTRUCTORS)
+    known: dict[str, Any] = dict(CONSTRUCTORS)
     known['collections.OrderedDict'] = OrderedDict
     known['torch.Size'] = torch.Size
     # The milestones of a MultiStepLR, in which it only looks steps up.
@@ -249,7 +252,7 @@ def _load_with_stand_ins(source, map_location):
 
     class Unpickler(pickle.Unpickler):
 
-        def find_class(self, module, name):
+        def find_class(self, module: str, name: str) -> Any:
             if f'{module}.{name}' not in known:
                 raise _Refused(f'{module}.{name}')
             return known[f'{module}.{name}']
@@ -277,14 +280,15 @@ def _load_with_stand_ins(source, map_location):
         raise _damaged(source, error) from error
 
 
-def _take_out(holder, kind, keys=()):
+def _take_out(holder: dict[Any, Any], kind: type,
+              keys: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Delete what holds an object of a kind, or a function, of nested dicts.
 
     Returns:
         list[tuple[str]]: The keys that led there.
     """
 
-    def holds(value):
+    def holds(value: Any) -> bool:
         if isinstance(value, dict):
             value = list(value.values())
         if isinstance(value, (list, tuple, set)):

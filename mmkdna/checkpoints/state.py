@@ -23,6 +23,9 @@ class StandIn:
     It takes any arguments and any state, and keeps them.
     """
 
+    args: tuple[Any, ...]
+    state: Any
+
     def __new__(cls, *args: Any, **kwargs: Any) -> StandIn:
         made = super().__new__(cls)
         made.args = args
@@ -80,8 +83,9 @@ class Array(StandIn):
     def build(self) -> np.ndarray:
         _, shape, dtype, in_columns, data = self.state
         array = np.frombuffer(_bytes(data), dtype.build())
-        order = 'F' if in_columns else 'C'
-        return array.reshape(shape, order=order).copy(order=order)
+        if in_columns:
+            return array.reshape(shape, order='F').copy(order='F')
+        return array.reshape(shape).copy()
 
 
 class Scalar(StandIn):

@@ -3,11 +3,12 @@ from __future__ import annotations
 import os
 import os.path as osp
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Iterator
 
 
 @contextmanager
-def written_whole(path: str,
+def written_whole(path: str | Path,
                   mode: str = 'wb',
                   encoding: str | None = None) -> Iterator[IO]:
     """Open a file that gets its name only once it is complete.
@@ -17,7 +18,7 @@ def written_whole(path: str,
     had the name before stays until then.
 
     Args:
-        path (str): Where it belongs. Its folder is made if there is none.
+        path (str | Path): Where it belongs. Its folder is made if there is none.
         mode (str): 'wb' or 'w'. Defaults to 'wb'.
         encoding (str, optional): Of a text. Defaults to None, the system's.
 

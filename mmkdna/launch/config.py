@@ -1,6 +1,9 @@
 """A config, read and checked before anything is built or written."""
+from __future__ import annotations
+import argparse
 import os
 import os.path as osp
+from typing import Any
 
 from mmengine.config import Config
 
@@ -18,7 +21,8 @@ PARTS = dict(
     test=('test_dataloader', 'test_cfg', 'test_evaluator'))
 
 
-def read_config(config, cfg_options=None):
+def read_config(config: str,
+                cfg_options: dict[str, Any] | None = None) -> Config:
     """Read the config, with its bases, and apply --cfg-options.
 
     Args:
@@ -55,7 +59,7 @@ def read_config(config, cfg_options=None):
     return cfg
 
 
-def _holds_dict(value):
+def _holds_dict(value: Any) -> bool:
     """Whether mmengine has kept a dict, or its pieces, as strings."""
     if isinstance(value, (list, tuple)):
         return any(map(_holds_dict, value))
@@ -63,7 +67,7 @@ def _holds_dict(value):
     return isinstance(value, str) and value.startswith(('dict(', '{\'', '{"'))
 
 
-def load_config(args, task):
+def load_config(args: argparse.Namespace, task: str) -> Config:
     """Read the config and apply the command line's common arguments.
 
     Args:

@@ -1,14 +1,17 @@
 """Whether the data that a config names exists."""
+from __future__ import annotations
 import inspect
 import os
 import os.path as osp
+from typing import Any, Iterator, Mapping, Sequence
 
+from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from .errors import CommandError
 
 
-def check_data(cfg, splits):
+def check_data(cfg: Config, splits: Sequence[str]) -> None:
     """End the run if the config names data that does not exist.
 
     Args:
@@ -31,7 +34,8 @@ def check_data(cfg, splits):
                 _check_path(evaluator['ann_file'], f'{where}.ann_file', cfg)
 
 
-def leaf_datasets(dataloader):
+def leaf_datasets(
+        dataloader: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
     """The datasets of a dataloader, out of their wrappers.
 
     Args:
@@ -44,7 +48,8 @@ def leaf_datasets(dataloader):
         yield dataset
 
 
-def _inner(node, where):
+def _inner(node: Mapping[str, Any],
+           where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The innermost datasets in a config, behind their keys."""
     key = 'dataset' if node.get('dataset') else 'datasets'
     for here, dataset in _numbered(node.get(key), f'{where}.{key}'):
@@ -54,7 +59,7 @@ def _inner(node, where):
             yield here, dataset
 
 
-def _numbered(value, where):
+def _numbered(value: Any, where: str) -> Iterator[tuple[str, Any]]:
     """A config by its key, or each one of a list."""
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
@@ -63,7 +68,7 @@ def _numbered(value, where):
         yield where, value
 
 
-def _comes_by_itself(dataset, scope):
+def _comes_by_itself(dataset: Mapping[str, Any], scope: str | None) -> bool:
     """Whether a dataset is downloaded when missing, or read from a server."""
     backend = dataset.get('backend_args') or {}
     if backend.get('backend', 'local') != 'local':
@@ -76,7 +81,7 @@ def _comes_by_itself(dataset, scope):
     return 'download' in parameters and dataset.get('download', True)
 
 
-def _paths(dataset):
+def _paths(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The paths a dataset names, joined as mmengine's BaseDataset does."""
     root = dataset.get('data_root') or ''
     if root:
@@ -90,7 +95,7 @@ def _paths(dataset):
             yield key, osp.join(root, path)
 
 
-def _check_path(path, key, cfg, root=''):
+def _check_path(path: str, key: str, cfg: Config, root: str = '') -> None:
     if '://' in path or osp.exists(osp.expanduser(path)):
         return
     base = f' (absolute, or from {root} on)' if root else ''

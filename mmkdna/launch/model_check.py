@@ -1,12 +1,16 @@
 """Whether the model of a config can be built, and trained as it asks."""
+from __future__ import annotations
+
+from mmengine.config import Config
 from mmengine.logging import MMLogger
+from torch import nn
 
 from ..sharing import sharing_table
 from .errors import CommandError, describe
 from .model import build_model
 
 
-def check_model(cfg):
+def check_model(cfg: Config) -> nn.Module:
     """End the run if the model cannot be built.
 
     The runner writes its work_dir before it builds the model, so that one is
@@ -28,7 +32,7 @@ def check_model(cfg):
         ) from error
 
 
-def check_recomputing(cfg, model):
+def check_recomputing(cfg: Config, model: nn.Module) -> None:
     """End the run if DDP or FSDP would end it at its first step.
 
     Blocks that share a kernel are recomputed one by one, so its gradient comes

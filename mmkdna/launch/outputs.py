@@ -1,10 +1,11 @@
 """What a tool is given to write to."""
+from __future__ import annotations
 import os.path as osp
 
 from .errors import CommandError
 
 
-def check_output(path, *inputs):
+def check_output(path: str, *inputs: str) -> None:
     """Refuse to write a file over a folder or over what is read.
 
     Args:

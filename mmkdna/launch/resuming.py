@@ -82,11 +82,11 @@ def _newest_first(folders: set[str], cfg: Config,
     found = {}
     for folder in folders:
         for name in os.listdir(folder) if osp.isdir(folder) else ():
-            number = pattern.fullmatch(name)
-            if number:
+            match = pattern.fullmatch(name)
+            if match:
                 path = osp.join(folder, name)
-                found[path] = osp.getmtime(path), int(number[1])
-    paths = sorted(found, key=found.get, reverse=True)
+                found[path] = osp.getmtime(path), int(match[1])
+    paths = sorted(found, key=lambda path: found[path], reverse=True)
     same = [path for path in paths if named and _same(path, named)]
     if named and not same and osp.exists(named):
         return [named, *paths]

@@ -1,4 +1,8 @@
 """The runner of a config."""
+from __future__ import annotations
+from typing import Sequence
+
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -9,7 +13,7 @@ from .errors import CommandError, describe
 from .keep_hook import KeepUntilSavedHook
 
 
-def build_runner(cfg, splits):
+def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
     """Build the runner, and what it would build at its start only.
 
     Args:
