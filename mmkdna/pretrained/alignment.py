@@ -6,7 +6,7 @@ with its parent's, the hidden channels of its block are put into the order that
 makes the two most alike.
 """
 from __future__ import annotations
-from typing import List, NamedTuple
+from typing import Any, List, NamedTuple
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -88,9 +88,10 @@ def hidden_channels(layers: list[Layer],
         convolutions between carry the channels along.
     """
     found: list[Hidden] = []
-    producer, carriers = None, []
+    producer: Layer | None = None
+    carriers: list[Layer] = []
     for layer in layers:
-        conv = modules[layer.conv]
+        conv: Any = modules[layer.conv]
         if producer is not None and conv.groups == conv.in_channels > 1:
             carriers.append(layer)
             continue
@@ -118,11 +119,11 @@ def align(weights: dict[str, Tensor], hiddens: list[Hidden],
         for hidden in hiddens:
             # Nothing is known of the other side's order at first.
             either_order = number == 0 and len(hiddens) > 1
-            likeness = sum(
+            likeness = torch.stack([
                 _likeness(weights, conv, parents[conv], dim, either_order)
                 for conv, dim in ((hidden.producer.conv, 0),
-                                  (hidden.consumer.conv, 1))
-                if conv in parents)
+                                  (hidden.consumer.conv, 1)) if conv in parents
+            ]).sum(0)
             order = linear_sum_assignment(-likeness.cpu().numpy())[1]
             _permute(weights, hidden, torch.from_numpy(order))
 

@@ -1,6 +1,6 @@
 """Plain weights under other names and in other shapes than a unit's."""
 from __future__ import annotations
-from typing import Sequence
+from typing import Any, Sequence
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -84,6 +84,7 @@ def plain_shapes(modules: dict[str, nn.Module]) -> dict[str, tuple[int, ...]]:
         do not mix channels.
     """
     shapes: dict[str, tuple[int, ...]] = {}
+    module: Any
     for name, module in modules.items():
         if type(module) in CONVS:
             shapes[f'{name}.weight'] = (module.out_channels,
@@ -113,7 +114,7 @@ def state_shapes(modules: dict[str, nn.Module]) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for name, module in modules.items():
         prefix = f'{name}.' if name else ''
-        saved = dict(module.named_parameters(recurse=False))
+        saved: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
         saved.update((key, buffer)
                      for key, buffer in module.named_buffers(recurse=False)
                      if key not in module._non_persistent_buffers_set)

@@ -1,5 +1,6 @@
 """Ordinary pretrained weights, taken by a backbone, neck or head."""
 from __future__ import annotations
+from typing import Any
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -40,7 +41,6 @@ def accept_plain_weights(unit: nn.Module) -> None:
     if not _accepts_plain_weights(unit):
         unit._register_load_state_dict_pre_hook(
             _convert_before_loading, with_module=True)
-        unit.plain_report = None
 
 
 def _accepts_plain_weights(module: nn.Module) -> bool:
@@ -49,7 +49,7 @@ def _accepts_plain_weights(module: nn.Module) -> bool:
         for hook in module._load_state_dict_pre_hooks.values())
 
 
-def _convert_before_loading(unit: nn.Module, state_dict: dict[str, Tensor],
+def _convert_before_loading(unit: Any, state_dict: dict[str, Tensor],
                             prefix: str, metadata: dict, strict: bool,
                             missing_keys: list[str],
                             unexpected_keys: list[str],
@@ -93,9 +93,8 @@ def _inner_units(unit: nn.Module) -> tuple[str, ...]:
                  if module is not unit and _accepts_plain_weights(module))
 
 
-def _convert(unit: nn.Module, modules: dict[str, nn.Module],
-             weights: dict[str, Tensor], prefix: str,
-             errors: list[str]) -> dict[str, Tensor]:
+def _convert(unit: Any, modules: dict[str, Any], weights: dict[str, Tensor],
+             prefix: str, errors: list[str]) -> dict[str, Tensor]:
     """Convert plain weights, and leave a report of it at the unit.
 
     Args:
@@ -198,8 +197,8 @@ def _give_to_missing_parents(weights: dict[str, Tensor], children: dict[str,
             weights[f'{parent}.weight'] = weights[f'{child}.weight'].clone()
 
 
-def _kernels_of_other_parents(weights: dict[str, Tensor],
-                              modules: dict[str, nn.Module],
+def _kernels_of_other_parents(weights: dict[str, Tensor], modules: dict[str,
+                                                                        Any],
                               children: dict[str, str]) -> dict[str, Tensor]:
     """Look up the kernels of parents that the weights do not mention.
 
@@ -221,7 +220,7 @@ def _drop_own_kernels(modules: dict[str, nn.Module],
     Such a checkpoint has all kernels that are not derived, and the adapters
     without the own kernels. A few weights of a unit end nothing.
     """
-    convs = {
+    convs: dict[str, Any] = {
         name: module
         for name, module in modules.items()
         if isinstance(module, KernelDNAConv2d)
