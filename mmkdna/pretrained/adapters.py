@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ..adapter import Adapter
 from ..conv import KernelDNAConv2d
 from ..sharing import keeps_own_kernel
+from .layouts import Weights
 
 # What makes up for a gate, which is 0.5 with fc2 at zero.
 NEUTRAL = 2
@@ -33,7 +34,7 @@ class Fit(NamedTuple):
     cosine: float
 
 
-def fit_adapter(weights: dict[str, Tensor], conv: KernelDNAConv2d, child: str,
+def fit_adapter(weights: Weights, conv: KernelDNAConv2d, child: str,
                 parent: str) -> Fit:
     """Replace a child's kernel by an adapter to its parent's.
 
@@ -102,7 +103,7 @@ def _norm_ratio(kernel: Tensor, source: Tensor, dims: tuple[int,
     return torch.where(sources > 0, norms / sources, torch.ones_like(norms))
 
 
-def _fill_adapter(weights: dict[str, Tensor], prefix: str, adapter: Adapter,
+def _fill_adapter(weights: Weights, prefix: str, adapter: Adapter,
                   filters: Tensor, spatial: Tensor) -> None:
     """Write an adapter's weights with given factors and a neutral gate.
 

@@ -6,15 +6,16 @@ with its parent's, the hidden channels of its block are put into the order that
 makes the two most alike.
 """
 from __future__ import annotations
-from typing import Any, List, NamedTuple
+from typing import List, NamedTuple
 
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..hosts import Layer
-from .layouts import GRN_KEYS, NORM_KEYS, has_tensor, plain_shapes
+from .layouts import (GRN_KEYS, NORM_KEYS, Blocks, Modules, Weights,
+                      has_tensor, plain_shapes)
 
 # How often the two sides of a bottleneck's 3x3 are permuted in turns: the best
 # order of one depends on that of the other.
@@ -34,8 +35,7 @@ class Hidden(NamedTuple):
     consumer: Layer
 
 
-def align_blocks(weights: dict[str, Tensor], modules: dict[str, nn.Module],
-                 blocks: dict[str, list[Layer]],
+def align_blocks(weights: Weights, modules: Modules, blocks: Blocks,
                  children: dict[str, str]) -> list[str]:
     """Align each block that has children of another block and no parent.
 
@@ -74,8 +74,7 @@ def align_blocks(weights: dict[str, Tensor], modules: dict[str, nn.Module],
     return aligned
 
 
-def hidden_channels(layers: list[Layer],
-                    modules: dict[str, nn.Module]) -> list[Hidden]:
+def hidden_channels(layers: list[Layer], modules: Modules) -> list[Hidden]:
     """Find where a block's channels may be permuted.
 
     Args:
@@ -91,7 +90,7 @@ def hidden_channels(layers: list[Layer],
     producer: Layer | None = None
     carriers: list[Layer] = []
     for layer in layers:
-        conv: Any = modules[layer.conv]
+        conv = modules[layer.conv]
         if producer is not None and conv.groups == conv.in_channels > 1:
             carriers.append(layer)
             continue
@@ -101,8 +100,8 @@ def hidden_channels(layers: list[Layer],
     return found
 
 
-def align(weights: dict[str, Tensor], hiddens: list[Hidden],
-          parents: dict[str, str]) -> None:
+def align(weights: Weights, hiddens: list[Hidden], parents: dict[str,
+                                                                 str]) -> None:
     """Permute a block's hidden channels towards the parents' kernels.
 
     Args:
@@ -128,7 +127,7 @@ def align(weights: dict[str, Tensor], hiddens: list[Hidden],
             _permute(weights, hidden, torch.from_numpy(order))
 
 
-def _likeness(weights: dict[str, Tensor], child: str, parent: str, dim: int,
+def _likeness(weights: Weights, child: str, parent: str, dim: int,
               either_order: bool) -> Tensor:
     """Compute the cosines between the channels of two kernels.
 
@@ -151,8 +150,7 @@ def _likeness(weights: dict[str, Tensor], child: str, parent: str, dim: int,
     return F.normalize(theirs.flatten(1)) @ F.normalize(ours.flatten(1)).t()
 
 
-def _permute(weights: dict[str, Tensor], hidden: Hidden,
-             order: Tensor) -> None:
+def _permute(weights: Weights, hidden: Hidden, order: Tensor) -> None:
     """Put hidden channels into another order, wherever they appear."""
     keys = [f'{hidden.producer.conv}.weight', f'{hidden.producer.conv}.bias']
     keys += [f'{layer.conv}.weight' for layer in hidden.carriers]

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..hosts import Layer, shortcut
-from .layouts import has_tensor, plain_shapes
+from .layouts import Blocks, Modules, Weights, has_tensor, plain_shapes
 
 
-def find_missing_blocks(weights: dict[str, Tensor], modules: dict[str,
-                                                                  nn.Module],
-                        blocks: dict[str, list[Layer]]) -> list[str]:
+def find_missing_blocks(weights: Weights, modules: Modules,
+                        blocks: Blocks) -> list[str]:
     """Find the blocks that the weights of a whole stage lack at its end.
 
     The weights are those of a whole stage if they have all of the first
@@ -51,13 +50,13 @@ def find_missing_blocks(weights: dict[str, Tensor], modules: dict[str,
     return missing
 
 
-def _mentions(weights: dict[str, Tensor], block: str) -> bool:
+def _mentions(weights: Weights, block: str) -> bool:
     """Tell whether the weights have anything of a block."""
     return any(key.startswith(f'{block}.') for key in weights)
 
 
-def _is_complete(weights: dict[str, Tensor], modules: dict[str, nn.Module],
-                 block: str, layers: list[Layer]) -> bool:
+def _is_complete(weights: Weights, modules: Modules, block: str,
+                 layers: list[Layer]) -> bool:
     """Tell whether the weights have all kernels and norms of a block."""
     names = {name for layer in layers for name in layer if name is not None}
     added = shortcut(modules[block])
@@ -76,9 +75,7 @@ def _is_complete(weights: dict[str, Tensor], modules: dict[str, nn.Module],
         for key, shape in plain_shapes(parts).items())
 
 
-def start_as_identity(weights: dict[str, Tensor],
-                      modules: dict[str, nn.Module], blocks: dict[str,
-                                                                  list[Layer]],
+def start_as_identity(weights: Weights, modules: Modules, blocks: Blocks,
                       missing: list[str]) -> list[str]:
     """Give missing blocks a last norm of zeros, where that is the identity.
 
@@ -105,15 +102,13 @@ def start_as_identity(weights: dict[str, Tensor],
     return started
 
 
-def _last_factor(modules: dict[str, nn.Module],
-                 layers: list[Layer]) -> Tensor | None:
+def _last_factor(modules: Modules, layers: list[Layer]) -> Tensor | None:
     """Find the factor of a block's last norm, if it has one."""
     norm = layers[-1].norm
     return None if norm is None else getattr(modules.get(norm), 'weight', None)
 
 
-def find_stuck_blocks(modules: dict[str, nn.Module], blocks: dict[str,
-                                                                  list[Layer]],
+def find_stuck_blocks(modules: Modules, blocks: Blocks,
                       started: list[str]) -> list[str]:
     """Find the blocks that are trained but cannot leave the identity.
 
