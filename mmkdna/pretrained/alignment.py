@@ -10,11 +10,12 @@ from typing import List, NamedTuple
 
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..hosts import Layer
-from .layouts import GRN_KEYS, NORM_KEYS, has_tensor, plain_shapes
+from .layouts import (GRN_KEYS, NORM_KEYS, Blocks, Modules, Weights,
+                      has_tensor, plain_shapes)
 
 # How often the two sides of a bottleneck's 3x3 are permuted in turns: the best
 # order of one depends on that of the other.
@@ -34,8 +35,7 @@ class Hidden(NamedTuple):
     consumer: Layer
 
 
-def align_blocks(weights: dict[str, Tensor], modules: dict[str, nn.Module],
-                 blocks: dict[str, list[Layer]],
+def align_blocks(weights: Weights, modules: Modules, blocks: Blocks,
                  children: dict[str, str]) -> list[str]:
     """Align each block that has children of another block and no parent.
 
@@ -74,8 +74,7 @@ def align_blocks(weights: dict[str, Tensor], modules: dict[str, nn.Module],
     return aligned
 
 
-def hidden_channels(layers: list[Layer],
-                    modules: dict[str, nn.Module]) -> list[Hidden]:
+def hidden_channels(layers: list[Layer], modules: Modules) -> list[Hidden]:
     """Find where a block's channels may be permuted.
 
     Args:
@@ -88,7 +87,8 @@ def hidden_channels(layers: list[Layer],
         convolutions between carry the channels along.
     """
     found: list[Hidden] = []
-    producer, carriers = None, []
+    producer: Layer | None = None
+    carriers: list[Layer] = []
     for layer in layers:
         conv = modules[layer.conv]
         if producer is not None and conv.groups == conv.in_channels > 1:
@@ -100,8 +100,8 @@ def hidden_channels(layers: list[Layer],
     return found
 
 
-def align(weights: dict[str, Tensor], hiddens: list[Hidden],
-          parents: dict[str, str]) -> None:
+def align(weights: Weights, hiddens: list[Hidden], parents: dict[str,
+                                                                 str]) -> None:
     """Permute a block's hidden channels towards the parents' kernels.
 
     Args:
@@ -118,16 +118,16 @@ def align(weights: dict[str, Tensor], hiddens: list[Hidden],
         for hidden in hiddens:
             # Nothing is known of the other side's order at first.
             either_order = number == 0 and len(hiddens) > 1
-            likeness = sum(
+            likeness = torch.stack([
                 _likeness(weights, conv, parents[conv], dim, either_order)
                 for conv, dim in ((hidden.producer.conv, 0),
-                                  (hidden.consumer.conv, 1))
-                if conv in parents)
+                                  (hidden.consumer.conv, 1)) if conv in parents
+            ]).sum(0)
             order = linear_sum_assignment(-likeness.cpu().numpy())[1]
             _permute(weights, hidden, torch.from_numpy(order))
 
 
-def _likeness(weights: dict[str, Tensor], child: str, parent: str, dim: int,
+def _likeness(weights: Weights, child: str, parent: str, dim: int,
               either_order: bool) -> Tensor:
     """Compute the cosines between the channels of two kernels.
 
@@ -150,8 +150,7 @@ def _likeness(weights: dict[str, Tensor], child: str, parent: str, dim: int,
     return F.normalize(theirs.flatten(1)) @ F.normalize(ours.flatten(1)).t()
 
 
-def _permute(weights: dict[str, Tensor], hidden: Hidden,
-             order: Tensor) -> None:
+def _permute(weights: Weights, hidden: Hidden, order: Tensor) -> None:
     """Put hidden channels into another order, wherever they appear."""
     keys = [f'{hidden.producer.conv}.weight', f'{hidden.producer.conv}.bias']
     keys += [f'{layer.conv}.weight' for layer in hidden.carriers]

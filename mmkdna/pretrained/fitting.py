@@ -2,7 +2,7 @@
 from __future__ import annotations
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import torch
 from mmengine.dist import all_reduce, all_reduce_params
@@ -95,7 +95,7 @@ def training_inputs(model: nn.Module, batch: dict | tuple | list) -> Tensor:
     Returns:
         Tensor: Shape (N, 3, H, W).
     """
-    preprocessor = model.data_preprocessor
+    preprocessor: Any = model.data_preprocessor
     augments = getattr(preprocessor, 'batch_augments', None)
     if augments is None:
         return preprocessor(batch, True)['inputs']
@@ -227,7 +227,7 @@ class Moments:
 
     def __init__(self) -> None:
         # Of a one, the features and the targets, in this order, in float64.
-        self.sums: Tensor | None = None
+        self.sums = torch.zeros(())
 
     def add(self, features: Tensor, target: Tensor,
             stride: tuple[int, int]) -> None:
@@ -242,10 +242,9 @@ class Moments:
         features = features[..., ::stride[0], ::stride[1]]
         both = torch.cat([features, target], 1).transpose(0, 1).flatten(1)
         both = torch.cat([both.new_ones(1, both.shape[1]), both]).double()
-        sums = both @ both.t()
-        self.sums = sums if self.sums is None else self.sums + sums
+        self.sums = self.sums + both @ both.t()
 
-    def solve(self, conv: nn.Conv2d, norm: _BatchNorm) -> float:
+    def solve(self, conv: nn.Conv2d, norm: Any) -> float:
         """Give a 1x1 convolution and its norm the least-squares solution.
 
         The norm's statistics become those of what it reads, and its factor

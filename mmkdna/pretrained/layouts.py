@@ -1,11 +1,18 @@
 """Plain weights under other names and in other shapes than a unit's."""
 from __future__ import annotations
-from typing import Sequence
+from typing import Any, Dict, List, Sequence
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..conv import KernelDNAConv2d
+from ..hosts import Layer
+
+# Tensors by key, modules by name, and the main paths of residual blocks by
+# name. Modules are those of any host library, with attributes of their own.
+Weights = Dict[str, Tensor]
+Modules = Dict[str, Any]
+Blocks = Dict[str, List[Layer]]
 
 # What the plain network has; DCN and the like take their weights themselves.
 CONVS = (nn.Conv2d, KernelDNAConv2d)
@@ -17,8 +24,7 @@ GRN_KEYS = ('gamma', 'beta')
 COUNTER = 'num_batches_tracked'
 
 
-def make_kernels_of_matrices(modules: dict[str, nn.Module],
-                             weights: dict[str, Tensor]) -> None:
+def make_kernels_of_matrices(modules: Modules, weights: Weights) -> None:
     """Take a linear layer's matrix for the kernel of a 1x1 convolution.
 
     A ConvNeXt has the one or the other, with adapters or without.
@@ -34,8 +40,8 @@ def make_kernels_of_matrices(modules: dict[str, nn.Module],
             weights[f'{name}.weight'] = matrix[:, :, None, None]
 
 
-def rename_mobilenet(modules: dict[str, nn.Module], weights: dict[str, Tensor],
-                     prefix: str, errors: list[str]) -> dict[str, Tensor]:
+def rename_mobilenet(modules: Modules, weights: Weights, prefix: str,
+                     errors: list[str]) -> Weights:
     """Give a MobileNetV2's keys the names that they have in a unit.
 
     torchvision, mmdet and mmpretrain hold the same layers in the same order
@@ -72,7 +78,7 @@ def rename_mobilenet(modules: dict[str, nn.Module], weights: dict[str, Tensor],
     return {new_names.get(key, key): v for key, v in weights.items()}
 
 
-def plain_shapes(modules: dict[str, nn.Module]) -> dict[str, tuple[int, ...]]:
+def plain_shapes(modules: Modules) -> dict[str, tuple[int, ...]]:
     """List the shapes of the plain network's convolutions and norms.
 
     Args:
@@ -101,7 +107,7 @@ def plain_shapes(modules: dict[str, nn.Module]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def state_shapes(modules: dict[str, nn.Module]) -> dict[str, tuple[int, ...]]:
+def state_shapes(modules: Modules) -> dict[str, tuple[int, ...]]:
     """List the shapes of what modules load from a state dict.
 
     Args:
@@ -113,7 +119,7 @@ def state_shapes(modules: dict[str, nn.Module]) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for name, module in modules.items():
         prefix = f'{name}.' if name else ''
-        saved = dict(module.named_parameters(recurse=False))
+        saved: Weights = dict(module.named_parameters(recurse=False))
         saved.update((key, buffer)
                      for key, buffer in module.named_buffers(recurse=False)
                      if key not in module._non_persistent_buffers_set)
@@ -122,8 +128,7 @@ def state_shapes(modules: dict[str, nn.Module]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def has_tensor(weights: dict[str, Tensor], key: str,
-               shape: Sequence[int]) -> bool:
+def has_tensor(weights: Weights, key: str, shape: Sequence[int]) -> bool:
     """Tell whether there is a tensor of a key, and of a shape.
 
     Args:

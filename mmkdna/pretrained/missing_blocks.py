@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..hosts import Layer, shortcut
-from .layouts import has_tensor, plain_shapes
+from .layouts import Blocks, Modules, Weights, has_tensor, plain_shapes
 
 
-def find_missing_blocks(weights: dict[str, Tensor], modules: dict[str,
-                                                                  nn.Module],
-                        blocks: dict[str, list[Layer]]) -> list[str]:
+def find_missing_blocks(weights: Weights, modules: Modules,
+                        blocks: Blocks) -> list[str]:
     """Find the blocks that the weights of a whole stage lack at its end.
 
     The weights are those of a whole stage if they have all of the first
@@ -51,12 +50,13 @@ def find_missing_blocks(weights: dict[str, Tensor], modules: dict[str,
     return missing
 
 
-def _mentions(weights, block):
+def _mentions(weights: Weights, block: str) -> bool:
     """Tell whether the weights have anything of a block."""
     return any(key.startswith(f'{block}.') for key in weights)
 
 
-def _is_complete(weights, modules, block, layers):
+def _is_complete(weights: Weights, modules: Modules, block: str,
+                 layers: list[Layer]) -> bool:
     """Tell whether the weights have all kernels and norms of a block."""
     names = {name for layer in layers for name in layer if name is not None}
     added = shortcut(modules[block])
@@ -75,9 +75,7 @@ def _is_complete(weights, modules, block, layers):
         for key, shape in plain_shapes(parts).items())
 
 
-def start_as_identity(weights: dict[str, Tensor],
-                      modules: dict[str, nn.Module], blocks: dict[str,
-                                                                  list[Layer]],
+def start_as_identity(weights: Weights, modules: Modules, blocks: Blocks,
                       missing: list[str]) -> list[str]:
     """Give missing blocks a last norm of zeros, where that is the identity.
 
@@ -95,17 +93,22 @@ def start_as_identity(weights: dict[str, Tensor],
     """
     started = []
     for block in missing:
-        norm = blocks[block][-1].norm
-        factor = getattr(modules.get(norm), 'weight', None)
+        factor = _last_factor(modules, blocks[block])
         if (isinstance(shortcut(modules[block]), nn.Identity)
                 and factor is not None):
+            norm = blocks[block][-1].norm
             weights[f'{norm}.weight'] = torch.zeros_like(factor)
             started.append(block)
     return started
 
 
-def find_stuck_blocks(modules: dict[str, nn.Module], blocks: dict[str,
-                                                                  list[Layer]],
+def _last_factor(modules: Modules, layers: list[Layer]) -> Tensor | None:
+    """Find the factor of a block's last norm, if it has one."""
+    norm = layers[-1].norm
+    return None if norm is None else getattr(modules.get(norm), 'weight', None)
+
+
+def find_stuck_blocks(modules: Modules, blocks: Blocks,
                       started: list[str]) -> list[str]:
     """Find the blocks that are trained but cannot leave the identity.
 
@@ -118,9 +121,11 @@ def find_stuck_blocks(modules: dict[str, nn.Module], blocks: dict[str,
         list[str]: Names of those whose last norm is frozen, while something
         else in the block is not.
     """
-    return [
-        block for block in started
-        if not modules[blocks[block][-1].norm].weight.requires_grad and any(
-            parameter.requires_grad
-            for parameter in modules[block].parameters())
-    ]
+    stuck = []
+    for block in started:
+        factor = _last_factor(modules, blocks[block])
+        if factor is not None and not factor.requires_grad and any(
+                parameter.requires_grad
+                for parameter in modules[block].parameters()):
+            stuck.append(block)
+    return stuck

@@ -1,16 +1,17 @@
 """Ordinary pretrained weights, taken by a backbone, neck or head."""
 from __future__ import annotations
+from typing import Any
 
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import nn
 
 from ..conv import KernelDNAConv2d
 from ..hosts import block_layers, rename_layers
 from ..sharing import keeps_own_kernel, named_convs
 from .adapters import fit_adapter
 from .alignment import align_blocks
-from .layouts import (COUNTER, has_tensor, make_kernels_of_matrices,
-                      rename_mobilenet, state_shapes)
+from .layouts import (COUNTER, Modules, Weights, has_tensor,
+                      make_kernels_of_matrices, rename_mobilenet, state_shapes)
 from .missing_blocks import (find_missing_blocks, find_stuck_blocks,
                              start_as_identity)
 from .report import PlainReport
@@ -40,7 +41,6 @@ def accept_plain_weights(unit: nn.Module) -> None:
     if not _accepts_plain_weights(unit):
         unit._register_load_state_dict_pre_hook(
             _convert_before_loading, with_module=True)
-        unit.plain_report = None
 
 
 def _accepts_plain_weights(module: nn.Module) -> bool:
@@ -49,8 +49,8 @@ def _accepts_plain_weights(module: nn.Module) -> bool:
         for hook in module._load_state_dict_pre_hooks.values())
 
 
-def _convert_before_loading(unit: nn.Module, state_dict: dict[str, Tensor],
-                            prefix: str, metadata: dict, strict: bool,
+def _convert_before_loading(unit: Any, state_dict: Weights, prefix: str,
+                            metadata: dict, strict: bool,
                             missing_keys: list[str],
                             unexpected_keys: list[str],
                             errors: list[str]) -> None:
@@ -93,9 +93,8 @@ def _inner_units(unit: nn.Module) -> tuple[str, ...]:
                  if module is not unit and _accepts_plain_weights(module))
 
 
-def _convert(unit: nn.Module, modules: dict[str, nn.Module],
-             weights: dict[str, Tensor], prefix: str,
-             errors: list[str]) -> dict[str, Tensor]:
+def _convert(unit: Any, modules: Modules, weights: Weights, prefix: str,
+             errors: list[str]) -> Weights:
     """Convert plain weights, and leave a report of it at the unit.
 
     Args:
@@ -155,8 +154,7 @@ def _convert(unit: nn.Module, modules: dict[str, nn.Module],
     return weights
 
 
-def _children_with_kernels(modules: dict[str, nn.Module],
-                           weights: dict[str, Tensor], prefix: str,
+def _children_with_kernels(modules: Modules, weights: Weights, prefix: str,
                            errors: list[str]) -> dict[str, str]:
     """Find the children for which the weights have a kernel.
 
@@ -188,8 +186,7 @@ def _children_with_kernels(modules: dict[str, nn.Module],
     return children
 
 
-def _give_to_missing_parents(weights: dict[str, Tensor], children: dict[str,
-                                                                        str],
+def _give_to_missing_parents(weights: Weights, children: dict[str, str],
                              missing_blocks: list[str]) -> None:
     """Give the parents in missing blocks the kernel of a child."""
     prefixes = tuple(f'{block}.' for block in missing_blocks)
@@ -198,9 +195,8 @@ def _give_to_missing_parents(weights: dict[str, Tensor], children: dict[str,
             weights[f'{parent}.weight'] = weights[f'{child}.weight'].clone()
 
 
-def _kernels_of_other_parents(weights: dict[str, Tensor],
-                              modules: dict[str, nn.Module],
-                              children: dict[str, str]) -> dict[str, Tensor]:
+def _kernels_of_other_parents(weights: Weights, modules: Modules,
+                              children: dict[str, str]) -> Weights:
     """Look up the kernels of parents that the weights do not mention.
 
     Returns:
@@ -214,14 +210,13 @@ def _kernels_of_other_parents(weights: dict[str, Tensor],
     }
 
 
-def _drop_own_kernels(modules: dict[str, nn.Module],
-                      weights: dict[str, Tensor]) -> None:
+def _drop_own_kernels(modules: Modules, weights: Weights) -> None:
     """End the own kernels of children, where those of a checkpoint have.
 
     Such a checkpoint has all kernels that are not derived, and the adapters
     without the own kernels. A few weights of a unit end nothing.
     """
-    convs = {
+    convs: Modules = {
         name: module
         for name, module in modules.items()
         if isinstance(module, KernelDNAConv2d)

@@ -22,6 +22,7 @@ from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import init_model
 from mmkdna.launch.outputs import check_output
 from mmkdna.official import strip_module
+from mmkdna.pretrained import plain_report
 from mmkdna.pretrained.fitting import fit_children, training_inputs
 from mmkdna.pretrained.plain import accept_plain_weights
 
@@ -95,7 +96,7 @@ def load(model, state_dict):
         name for name, weight in model.backbone.named_parameters()
         if weight.ndim == 4 and '.adapter.' not in name
     ]
-    report = model.backbone.plain_report
+    report = plain_report(model.backbone).get('')
     if report is None:
         missing = kernels
     else:
