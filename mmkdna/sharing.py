@@ -52,18 +52,6 @@ def children_of(module: nn.Module) -> Iterator[KernelDNAConv2d]:
             yield conv
 
 
-def keeps_own_kernel(conv: KernelDNAConv2d) -> bool:
-    """Tell whether a child has its own kernel left (``keep_own_kernel``).
-
-    Args:
-        conv (KernelDNAConv2d): Any KernelDNA convolution.
-
-    Returns:
-        bool: Whether it is a child with a buffer ``own_weight``.
-    """
-    return 'own_weight' in conv._buffers
-
-
 class SharingRow(NamedTuple):
     """One KernelDNA convolution in a :func:`sharing_table`.
 
@@ -90,7 +78,7 @@ class SharingTable(List[SharingRow]):
     @property
     def children(self) -> int:
         """int: Number of children."""
-        return sum(row.role == 'child' for row in self)
+        return sum(bool(row.role == 'child') for row in self)
 
     @property
     def saved_parameters(self) -> int:
@@ -140,12 +128,12 @@ def sharing_table(model: nn.Module) -> SharingTable:
     table = SharingTable()
     for name, conv in convs.items():
         saved = 0
-        if conv.role == 'child':
+        if conv.parent is not None and conv.adapter is not None:
             saved = -sum(p.numel() for p in conv.adapter.parameters())
             if conv.parent is not conv:
                 saved += conv.parent.weight.numel()
+        parent = None if conv.parent is None else names[conv.parent]
         table.append(
-            SharingRow(name, conv.role, names.get(conv.parent),
-                       conv.weight_shape,
+            SharingRow(name, conv.role, parent, conv.weight_shape,
                        sum(p.numel() for p in conv.parameters()), saved))
     return table

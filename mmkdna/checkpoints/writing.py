@@ -18,7 +18,8 @@ def written_whole(path: str | Path,
     had the name before stays until then.
 
     Args:
-        path (str | Path): Where it belongs. Its folder is made if there is none.
+        path (str | Path): Where it belongs. Its folder is made if there is
+            none.
         mode (str): 'wb' or 'w'. Defaults to 'wb'.
         encoding (str, optional): Of a text. Defaults to None, the system's.
 

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from ..adapter import Adapter
 from ..conv import KernelDNAConv2d
-from ..sharing import keeps_own_kernel
 from .layouts import Weights
 
 # What makes up for a gate, which is 0.5 with fc2 at zero.
@@ -48,6 +47,7 @@ def fit_adapter(weights: Weights, conv: KernelDNAConv2d, child: str,
         Fit: How well the child's kernel comes back.
     """
     adapter, key = conv.adapter, f'{child}.weight'
+    assert adapter is not None
     own = weights[key]
     kernel = source = own.double()
     filters = spatial = torch.ones_like(kernel[:1, :1, :1, :1])
@@ -63,7 +63,7 @@ def fit_adapter(weights: Weights, conv: KernelDNAConv2d, child: str,
     derived = source * spatial * filters
 
     gain = 1 if adapter.gate is None else NEUTRAL
-    if keeps_own_kernel(conv):
+    if conv.keeps_own_kernel:
         weights[f'{child}.own_weight'] = own * gain
         weights[f'{child}.own_share'] = own.new_ones(())
     if adapter.filter is not None:

@@ -9,9 +9,10 @@ from mmengine.dist import all_reduce, all_reduce_params
 from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from ..hosts import Layer, block_layers, shortcut
-from ..sharing import children_of, keeps_own_kernel
+from ..sharing import children_of
 
 # What is added to the variance of each feature, relative to their mean
 # variance, so that features that always come together have a solution.
@@ -107,7 +108,7 @@ def training_inputs(model: nn.Module, batch: dict | tuple | list) -> Tensor:
 
 
 def _own_kernel_children(module: nn.Module) -> list:
-    return list(filter(keeps_own_kernel, children_of(module)))
+    return [c for c in children_of(module) if c.keeps_own_kernel]
 
 
 def _blocks_to_fit(model: nn.Module) -> dict[str, list[Layer]]:
@@ -185,7 +186,7 @@ def _watch(inputs: nn.Module, features: nn.Module, plain_inputs: nn.Module,
     """
     seen: dict[str, Tensor] = {}
 
-    def note_input(key, module):
+    def note_input(key: str, module: nn.Module) -> RemovableHandle:
         return module.register_forward_pre_hook(
             lambda _, args: seen.__setitem__(key, args[0]))
 

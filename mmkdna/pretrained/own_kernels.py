@@ -7,7 +7,7 @@ from mmengine.model import BaseAveragedModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from ..conv import KernelDNAConv2d
-from ..sharing import children_of, keeps_own_kernel
+from ..sharing import children_of
 
 
 def own_kernel_children(runner: Runner) -> list[KernelDNAConv2d]:
@@ -23,7 +23,7 @@ def own_kernel_children(runner: Runner) -> list[KernelDNAConv2d]:
     return [
         child for model in models for child in children_of(
             model.module if is_model_wrapper(model) else model)
-        if keeps_own_kernel(child)
+        if child.keeps_own_kernel
     ]
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..conv import KernelDNAConv2d
 from ..hosts import block_layers, rename_layers
-from ..sharing import keeps_own_kernel, named_convs
+from ..sharing import named_convs
 from .adapters import fit_adapter
 from .alignment import align_blocks
 from .layouts import (COUNTER, Modules, Weights, has_tensor,
@@ -225,7 +225,7 @@ def _drop_own_kernels(modules: Modules, weights: Weights) -> None:
                for name, conv in convs.items() if conv.parent in (None, conv)):
         return
     for name, conv in convs.items():
-        if not keeps_own_kernel(conv) or f'{name}.own_weight' in weights:
+        if not conv.keeps_own_kernel or f'{name}.own_weight' in weights:
             continue
         keys = conv.adapter.state_dict()
         if not keys or any(f'{name}.adapter.{key}' in weights for key in keys):
