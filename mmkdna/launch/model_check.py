@@ -4,6 +4,7 @@ from mmengine.logging import MMLogger
 from ..sharing import sharing_table
 from .errors import CommandError, describe
 from .model import build_model
+from .type_check import unknown_layers
 
 
 def check_model(cfg):
@@ -24,8 +25,8 @@ def check_model(cfg):
         return build_model(cfg)
     except Exception as error:
         raise CommandError(
-            f'The model of {cfg.filename} cannot be built: {describe(error)}'
-        ) from error
+            f'The model of {cfg.filename} cannot be built: '
+            f'{unknown_layers(cfg) or describe(error)}') from error
 
 
 def check_recomputing(cfg, model):
