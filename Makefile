@@ -39,7 +39,7 @@ $(VENV)/.openmmlab: $(VENV)/.mmcv $(STACK)/openmmlab.txt
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.openmmlab setup.py $(wildcard requirements/*.txt)
-	pip install --no-build-isolation -e '.[deploy,det,lint,pretrain,seg,tests]'
+	pip install --no-build-isolation -e '.[deploy,det,lint,pretrain,rotate,seg,tests]'
 	# Of the two cv2 that these pull in, the one without a window.
 	pip uninstall --yes opencv-python
 	pip install --force-reinstall --no-deps -r $(STACK)/opencv.txt

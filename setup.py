@@ -27,6 +27,12 @@ setup(
     long_description_content_type='text/markdown',
     author='The mmkdna authors',
     license='Apache-2.0',
+    # What the tests were run with.
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3.11'
+    ],
     keywords='computer vision, dynamic convolution, OpenMMLab',
     packages=find_packages(include=['mmkdna', 'mmkdna.*']),
     # Where mim and mmengine look; links to the folders of the checkout. What
@@ -42,6 +48,6 @@ setup(
     install_requires=requirements('runtime'),
     extras_require={
         name: requirements(name)
-        for name in ('deploy', 'det', 'docs', 'lint', 'pretrain', 'seg',
-                     'tests')
+        for name in ('deploy', 'det', 'docs', 'lint', 'pretrain', 'rotate',
+                     'seg', 'tests')
     })

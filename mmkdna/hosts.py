@@ -9,8 +9,11 @@ from typing import Any, NamedTuple, Optional
 from torch import Tensor, nn
 
 # The hosts, and what of setup.py's extras installs them.
-EXTRAS = dict(mmdet='det', mmseg='seg', mmpretrain='pretrain')
-HOSTS = tuple(EXTRAS)
+EXTRAS = dict(
+    mmdet='det', mmseg='seg', mmpretrain='pretrain', mmrotate='rotate')
+# Those whose models have the backbones of another one.
+LENDERS = dict(mmrotate='mmdet')
+HOSTS = tuple(host for host in EXTRAS if host not in LENDERS)
 
 # Parts of a module's name that mark the shortcut of a residual block.
 SHORTCUTS = ('downsample', 'shortcut')

@@ -19,7 +19,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
-from ..hosts import HOSTS
+from ..hosts import EXTRAS, HOSTS, LENDERS
 
 # The hosts that have the class that a backbone is built over.
 BACKBONES = {
@@ -53,10 +53,12 @@ def register_backbones(cfg: dict, scope: str) -> None:
         return
     scope = prefix or scope
     hosts = BACKBONES[name]
-    if scope not in hosts or find_spec(scope) is None:
+    lender = LENDERS.get(scope, scope)
+    needed = {scope, lender}
+    if lender not in hosts or not all(map(find_spec, needed)):
         installed = [host for host in hosts if find_spec(host) is not None]
         # A model of mmdet with a backbone of mmpretrain keeps its scope.
-        scopes = '' if scope in HOSTS else 'set default_scope, or '
+        scopes = '' if scope in EXTRAS else 'set default_scope, or '
         raise KeyError(
             f'{name} is asked for in the scope {scope!r}, but it is built '
             f'over the class of one of {hosts}, of which {installed} are '

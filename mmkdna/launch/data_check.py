@@ -1,6 +1,7 @@
 """Whether the data that a config names exists."""
 from __future__ import annotations
 import inspect
+import json
 import os
 import os.path as osp
 from typing import Any, Iterator, Mapping, Sequence
@@ -32,6 +33,39 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
                 cfg.get(f'{split}_evaluator'), f'{split}_evaluator'):
             if isinstance(evaluator.get('ann_file'), str):
                 _check_path(evaluator['ann_file'], f'{where}.ann_file', cfg)
+
+
+def unreadable_json(cfg: Config, split: str) -> str:
+    """Find an annotation file that is no JSON, though its name says so.
+
+    Reading a large one takes long, so it is not done before anything is wrong.
+
+    Args:
+        cfg (Config): The config.
+        split (str): 'train', 'val' or 'test'.
+
+    Returns:
+        str: What is wrong and what to do; empty if nothing is.
+    """
+    files = [(f'{where}.{key}', path) for where, dataset in _inner(
+        cfg.get(f'{split}_dataloader') or {}, f'{split}_dataloader')
+             for key, path in _paths(dataset)]
+    files += [(f'{where}.ann_file', str(evaluator.get('ann_file')))
+              for where, evaluator in _numbered(
+                  cfg.get(f'{split}_evaluator'), f'{split}_evaluator')]
+    for key, path in files:
+        path = osp.expanduser(path)
+        if not path.endswith('.json') or not osp.isfile(path):
+            continue
+        try:
+            with open(path, encoding='utf-8') as file:
+                json.load(file)
+        except ValueError as error:
+            return (f'{path} ({key}) is expected to be JSON, but it is not: '
+                    f'{error}. It has {osp.getsize(path):,} bytes: copy or '
+                    'download it again, or name another file with '
+                    f'--cfg-options {key}=PATH')
+    return ''
 
 
 def leaf_datasets(

@@ -8,6 +8,7 @@ from torch import nn
 from ..sharing import sharing_table
 from .errors import CommandError, describe
 from .model import build_model
+from .type_check import unknown_layers
 
 
 def check_model(cfg: Config) -> nn.Module:
@@ -28,8 +29,8 @@ def check_model(cfg: Config) -> nn.Module:
         return build_model(cfg)
     except Exception as error:
         raise CommandError(
-            f'The model of {cfg.filename} cannot be built: {describe(error)}'
-        ) from error
+            f'The model of {cfg.filename} cannot be built: '
+            f'{unknown_layers(cfg) or describe(error)}') from error
 
 
 def check_recomputing(cfg: Config, model: nn.Module) -> None:

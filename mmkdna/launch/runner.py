@@ -8,6 +8,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..kept_kernels import KernelKeepingHook
+from .data_check import unreadable_json
 from .distributed import join_on_cpu
 from .errors import CommandError, describe
 from .keep_hook import KeepUntilSavedHook
@@ -35,13 +36,14 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
                 loader.setdefault('persistent_workers',
                                   loader.get('num_workers', 0) > 0)
                 loader.setdefault('pin_memory', get_device() != 'cpu')
-    what = 'runner'
+    what, part = 'runner', None
     try:
         runner = (
             RUNNERS.build(cfg)
             if 'runner_type' in cfg else Runner.from_cfg(cfg))
         for split in splits:
             what = f'{split}_dataloader, {split}_cfg or {split}_evaluator'
+            part = split
             getattr(runner, f'{split}_loop')
         # A FlexibleRunner leaves its own to the strategy.
         if 'train' in splits and hasattr(runner, 'build_optim_wrapper'):
@@ -55,6 +57,9 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
         if not any(isinstance(h, KernelKeepingHook) for h in runner.hooks):
             runner.register_hook(KernelKeepingHook())
     except Exception as error:
+        damaged = part and unreadable_json(cfg, part)
+        if damaged:
+            raise CommandError(damaged) from error
         raise CommandError(
             f'The {what} of {cfg.filename} cannot be built: '
             f'{describe(error)}. Correct its type or its options, in the '

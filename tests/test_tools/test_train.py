@@ -188,6 +188,11 @@ def test_refuses_a_checkpoint(classifier, refuse, tool, args, what):
         (['conv_cfg.name_pattern=layer7'], ['layer7', 'matches none']),
         (['depth=19'], ['depth=19', '(18, 34, 50, 101)']),
         (['type=KernelDNANet'], ['KernelDNANet', 'registry']),
+        (['conv_cfg.type=kerneldn'], [
+            'model.backbone.conv_cfg.type=kerneldn', 'nearest',
+            'one is KernelDNA', 'custom_imports'
+        ]),
+        (['norm_cfg.type=BNN'], ['model.backbone.norm_cfg.type=BNN', 'is BN']),
     ],
     ids=lambda value: value[0])
 def test_refuses_a_model(classifier, refuse, options, said):
