@@ -186,7 +186,8 @@ def _check_format(source: Source) -> None:
                 # Not zipfile: torch.load is to find what is found here.
                 reader = torch._C.PyTorchFileReader(file)
                 records = reader.get_all_records()
-            except RuntimeError as error:
+            except (OSError, RuntimeError, ValueError) as error:
+                # Of an open file that is cut, a seek before its start.
                 raise _damaged(source, error) from error
             if 'constants.pkl' in records:
                 raise CheckpointError(

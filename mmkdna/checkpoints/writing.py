@@ -39,7 +39,9 @@ def written_whole(path: str | Path,
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        error.filename = path
+        # Without a number, the text would be lost beside a name.
+        if error.errno is not None:
+            error.filename = path
         raise
     finally:
         if osp.exists(beside):

@@ -31,9 +31,10 @@ from mmkdna.analysis.forms import (FORMS, TRAINABLE, bring_into_form,
                                    form_config)
 from mmkdna.analysis.speed import (TimedModel, speed_table, summarize_speeds,
                                    time_in_turns)
-from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
-from mmkdna.launch.errors import describe
+from mmkdna.launch.errors import CommandError, describe
 from mmkdna.launch.model import init_model
 
 
@@ -70,8 +71,9 @@ def build(cfg: Config, form: str) -> torch.nn.Module:
     try:
         return bring_into_form(init_model(form_config(cfg, form)), form)
     except Exception as error:
-        raise SystemExit(f'The {form} form of the model of {cfg.filename} '
-                         f'cannot be built: {describe(error)}') from error
+        raise CommandError(
+            f'The {form} form of the model of {cfg.filename} cannot be '
+            f'built: {describe(error)}') from error
 
 
 def machine(args: argparse.Namespace) -> dict:
@@ -88,16 +90,16 @@ def machine(args: argparse.Namespace) -> dict:
         seconds=args.seconds)
 
 
-def main() -> None:
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Time and print."""
-    args = parse_args(get_parser())
     if min(args.rounds, *args.batch, *args.size) < 1 or args.seconds <= 0:
-        raise SystemExit(
+        raise CommandError(
             f'--rounds {args.rounds}, --batch {args.batch}, --size '
             f'{args.size} and --seconds {args.seconds} are given, positive '
             'numbers are expected')
     if 'train' in args.modes and not set(args.forms) & set(TRAINABLE):
-        raise SystemExit(
+        raise CommandError(
             f'--forms {args.forms} are given, which --modes train does not '
             f'time, one of {TRAINABLE} is expected')
     if args.threads:
