@@ -58,7 +58,8 @@ class ChannelGate(nn.Module):
         Another kind of norm depends on the input and stays.
         """
         norm = self.norm
-        if not isinstance(norm, _BatchNorm) or norm.running_var is None:
+        if (not isinstance(norm, _BatchNorm) or norm.running_mean is None
+                or norm.running_var is None):
             return
         fc1 = nn.Linear(self.fc1.in_features, self.fc1.out_features)
         fc1.to(self.fc1.weight).requires_grad_(self.fc1.weight.requires_grad)

@@ -1,4 +1,6 @@
 """Every change that importing mmkdna makes to the process."""
+from __future__ import annotations
+
 from mmengine.registry import FUNCTIONS, HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.runner import CheckpointLoader
@@ -13,8 +15,8 @@ from .registry import link_what_is_built
 from .rivals import CONV_TYPES, TemperatureHook
 
 
-def install():
-    """Make them all; called once, when mmkdna is imported.
+def install() -> None:
+    """Make all changes; called once, when mmkdna is imported.
 
     - Types are registered with mmengine: the convolutions, the hooks and the
       wrap policy of FSDP.

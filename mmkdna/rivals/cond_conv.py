@@ -56,6 +56,10 @@ class CondConv2d(ExpertConv, nn.Conv2d):
             another convolution of the block gives them.
     """
     options_type = CondConvOptions
+    options: CondConvOptions
+    fc: nn.Linear | None
+    router: tuple[CondConv2d, ...]
+    routed: Tensor
     # Of the plain kernel's standard deviation.
     deviation = 0.1
 
@@ -89,6 +93,7 @@ class CondConv2d(ExpertConv, nn.Conv2d):
         """
         if self.router:
             return self.router[0].routed
+        assert self.fc is not None
         self.routed = torch.sigmoid(self.fc(x.mean((2, 3))))
         return self.routed
 

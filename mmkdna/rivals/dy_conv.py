@@ -60,6 +60,9 @@ class DyConv2d(Annealed, ExpertConv, nn.Conv2d):
             (K, C_out).
     """
     options_type = DyConvOptions
+    options: DyConvOptions
+    fc1: nn.Linear
+    fc2: nn.Linear
 
     def become_dynamic(self) -> None:
         """Get experts and the layers that weigh them."""

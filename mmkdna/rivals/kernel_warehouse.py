@@ -14,7 +14,7 @@ from ..linking import stage_of
 from ..options import LayerChoice
 from ..pooled_norm import normalize_pooled
 from .mixing import conv_per_image, mix
-from .rival import Rival
+from .rival import Annealed
 
 # An attention reduces to a part of the channels, but to no fewer than these.
 REDUCTION = FEWEST_CHANNELS = 16
@@ -109,7 +109,7 @@ class CellAttention(nn.Module):
         return self.fc2(squeezed).view(-1, *self.shape)
 
 
-class KernelWarehouse2d(Rival, nn.Conv2d):
+class KernelWarehouse2d(Annealed, nn.Conv2d):
     r"""A convolution whose kernel is assembled of mixtures of common cells.
 
     The kernel is cut into mixtures of a cell's size, 1x1 in space. Each is a
@@ -150,6 +150,12 @@ class KernelWarehouse2d(Rival, nn.Conv2d):
             where the attention decides alone. It is saved with the weights.
     """
     options_type = KernelWarehouseOptions
+    options: KernelWarehouseOptions
+    cells: nn.Parameter
+    owner: tuple[KernelWarehouse2d]
+    cell: tuple[int, int]
+    first_mixture: int
+    all_mixtures: int
 
     # Shows a kernel to what initialises by :meth:`apply`.
     _shown: Tensor | None = None
@@ -184,12 +190,12 @@ class KernelWarehouse2d(Rival, nn.Conv2d):
         self.attention = self.adopt(
             CellAttention(self.in_channels, self.number_of_mixtures,
                           len(self.owner[0].cells)))
-        self.register_buffer('progress', self.weight.detach().new_zeros(()))
+        self.start_annealing()
         del self.weight
         self.dynamic = True
 
     @property
-    def grid(self) -> tuple[int, int, int, int]:
+    def grid(self) -> tuple[int, ...]:
         """tuple[int]: Mixtures in each direction of the kernel."""
         out_channels, in_channels, *size = self.weight_shape
         return (out_channels // self.cell[0], in_channels // self.cell[1],
@@ -204,15 +210,6 @@ class KernelWarehouse2d(Rival, nn.Conv2d):
     def number_of_kernels(self) -> int:
         """int: How many kernels of this one's the warehouse has cells for."""
         return max(int(self.options.ratio), 1)
-
-    def set_progress(self, progress: float) -> None:
-        """Set how much the attention decides.
-
-        Args:
-            progress (float): From 0, the start, each mixture is its own cell,
-                to 1, the end, the attention decides alone.
-        """
-        self.progress.fill_(progress)
 
     def mixture_weights(self, x: Tensor) -> Tensor:
         """Weigh the cells of each mixture.
@@ -403,7 +400,7 @@ def _warehouses(
     }
     for name, conv in convs.items():
         options = conv.options
-        stage = stage_of(name, options.stage_level)
+        stage: Hashable = stage_of(name, options.stage_level)
         seen = stages[options.key()]
         if stage not in seen:
             seen.append(stage)

@@ -61,13 +61,11 @@ class ODAttention(nn.Module):
         super().__init__()
         self.fc = nn.Linear(channels, hidden, bias=False)
         self.norm = nn.BatchNorm2d(hidden)
-        self.heads = nn.ModuleDict({
-            name: nn.Linear(hidden, size)
-            for name, size in sizes.items()
-        })
-        for layer in (self.fc, *self.heads.values()):
+        heads = {name: nn.Linear(hidden, n) for name, n in sizes.items()}
+        self.heads = nn.ModuleDict(heads)
+        for layer in (self.fc, *heads.values()):
             nn.init.kaiming_normal_(layer.weight, mode='fan_out')
-        for head in self.heads.values():
+        for head in heads.values():
             nn.init.zeros_(head.bias)
 
     def forward(self, x: Tensor, temperature: Tensor) -> dict[str, Tensor]:
@@ -119,6 +117,8 @@ class ODConv2d(Annealed, ExpertConv, nn.Conv2d):
         attention (ODAttention): Of a dynamic convolution.
     """
     options_type = ODConvOptions
+    options: ODConvOptions
+    attention: ODAttention
 
     def become_dynamic(self) -> None:
         """Get experts and the attentions that weigh them."""
@@ -155,7 +155,7 @@ class ODConv2d(Annealed, ExpertConv, nn.Conv2d):
 
     def _kernels(self, attention: dict[str, Tensor]) -> Tensor:
         """Shape (N, C_out, C_in / groups, kH, kW)."""
-        kernels = self.experts
+        kernels: Tensor = self.experts
         if 'kernel' in attention:
             kernels = mix(attention['kernel'], kernels)
         if 'spatial' in attention:

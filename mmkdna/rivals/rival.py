@@ -11,6 +11,7 @@ from ..linking import check_patterns
 from ..unit_conv import UnitConv
 
 RivalType = TypeVar('RivalType', bound='Rival')
+ModuleType = TypeVar('ModuleType', bound=nn.Module)
 
 
 class Rival(UnitConv):
@@ -24,6 +25,9 @@ class Rival(UnitConv):
     Attributes:
         dynamic (bool): Whether this convolution takes part.
     """
+
+    # That of a plain convolution; a dynamic one may have another or none.
+    weight: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,7 +48,8 @@ class Rival(UnitConv):
         check_patterns({name: conv.options for name, conv in convs.items()})
         taking = {
             name: conv
-            for name, conv in convs.items() if conv.options.take(name, conv)
+            for name, conv in convs.items()
+            if isinstance(conv, nn.Conv2d) and conv.options.take(name, conv)
         }
         if not taking:
             warnings.warn(
@@ -92,7 +97,7 @@ class Rival(UnitConv):
         """
         raise NotImplementedError
 
-    def adopt(self, module: nn.Module) -> nn.Module:
+    def adopt(self, module: ModuleType) -> ModuleType:
         """Make a new module one of this convolution's.
 
         Args:
@@ -168,6 +173,8 @@ class Annealed(Rival):
             the start, 1 where the attention is as sharp as it gets.
     """
 
+    progress: Tensor
+
     def start_annealing(self) -> None:
         """Get ``progress``, at the start."""
         self.register_buffer('progress', self.weight.detach().new_zeros(()))
@@ -204,8 +211,10 @@ class ExpertConv(Rival):
         experts (nn.Parameter): Shape (K, C_out, C_in / groups, kH, kW), of a
             dynamic convolution.
     """
+    experts: nn.Parameter
+
     # Which expert ``weight`` shows.
-    _shown = 0
+    _shown: int = 0
 
     def make_experts(self, number: int) -> None:
         """Replace the kernel by experts.
@@ -222,7 +231,7 @@ class ExpertConv(Rival):
         del self.weight
         self.experts = nn.Parameter(experts, weight.requires_grad)
 
-    def apply(self: RivalType, fn: Any) -> RivalType:
+    def apply(self, fn: Any) -> ExpertConv:
         """Apply a function to this module and its children.
 
         Args:
@@ -235,7 +244,7 @@ class ExpertConv(Rival):
         super().apply(fn)
         try:
             for self._shown in range(1,
-                                     len(self._parameters.get('experts', ''))):
+                                     len(self.experts) if self.dynamic else 0):
                 fn(self)
         finally:
             self._shown = 0
@@ -249,7 +258,8 @@ class ExpertConv(Rival):
                 f'a {type(self).__name__} is given one kernel to convolve '
                 f'with, but it mixes {len(self.experts)} experts for each '
                 'image: efficient_conv_bn_eval is not possible, turn it off')
-        return super()._conv_forward(x, weight, bias)
+        return super()._conv_forward(  # type: ignore[misc]
+            x, weight, bias)
 
     def __getattr__(self, name: str) -> Any:
         if name == 'weight' and 'experts' in self.__dict__['_parameters']:

@@ -48,6 +48,9 @@ class SEConv2d(Rival, nn.Conv2d):
         fc2 (nn.Linear): Gives the logits of the gates.
     """
     options_type = SEConvOptions
+    options: SEConvOptions
+    fc1: nn.Linear
+    fc2: nn.Linear
 
     def become_dynamic(self) -> None:
         """Get the two layers of the gate."""

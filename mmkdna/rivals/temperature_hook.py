@@ -12,7 +12,9 @@ class TemperatureHook(Hook):
     """Sharpen the attention of convolutions as training goes on.
 
     ``DyConv`` and ``ODConv`` lower their temperature with it, in equal steps
-    from that of their options to 1. The averaged model of an ``EMAHook`` has
+    from that of their options to 1; ``KernelWarehouse`` goes from mixtures
+    that are each a cell of their own to what its attention says. The averaged
+    model of an ``EMAHook`` has
     the temperature of the trained one. The temperature depends on the
     iteration only, and changes with each: a run that is interrupted on the
     way resumes exactly.
@@ -57,9 +59,9 @@ class TemperatureHook(Hook):
         if not _annealed_convs(runner):
             raise ValueError(
                 'TemperatureHook finds no convolution whose attention it '
-                'could sharpen: expected conv_cfg=dict(type=\'DyConv\') or '
-                'dict(type=\'ODConv\') on what takes part; set it, or remove '
-                'the hook')
+                'could sharpen: expected conv_cfg with the type DyConv, '
+                'ODConv or KernelWarehouse on what takes part; set it, or '
+                'remove the hook')
 
     def before_train_iter(self,
                           runner: Runner,
