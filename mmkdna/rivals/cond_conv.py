@@ -48,7 +48,7 @@ class CondConv2d(ExpertConv, nn.Conv2d):
     number, each with a deviation of its own; the deviations add up to zero.
 
     Args:
-        *args, **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
+        **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
             options of :class:`CondConvOptions`.
 
     Attributes:

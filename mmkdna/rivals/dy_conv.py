@@ -50,7 +50,7 @@ class DyConv2d(Annealed, ExpertConv, nn.Conv2d):
     random, so the experts part with the first step.
 
     Args:
-        *args, **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
+        **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
             options of :class:`DyConvOptions`.
 
     Attributes:

@@ -139,7 +139,7 @@ class KernelWarehouse2d(Annealed, nn.Conv2d):
     thousandth of these: ``fc2`` answers :math:`\beta` to every input.
 
     Args:
-        *args, **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
+        **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
             options of :class:`KernelWarehouseOptions`.
 
     Attributes:

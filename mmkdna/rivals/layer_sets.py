@@ -42,14 +42,19 @@ LAYER_SETS: dict[str, dict[str, dict[str, Any]]] = dict(
         mobilenet_v2=dict(
             kernel_sizes=(1, 3), grouped=True, name_pattern='^(layer|conv2)')),
     # As ODConv's, with shortcuts of stride 2, without the first convolution
-    # of a ResNet-50's first block.
+    # of a ResNet-50's first block. What leads into a stage is of the stage
+    # before. For MobileNetV2 the published count was not reproduced, so no set
+    # is given.
     KernelWarehouse=dict(
         resnet18=dict(
-            kernel_sizes=(1, 3), shortcuts=True, name_pattern='^layer'),
+            kernel_sizes=(1, 3),
+            shortcuts=True,
+            name_pattern='^layer',
+            earlier_pattern=r'\.0\.(conv1|downsample)'),
         resnet50=dict(
             kernel_sizes=(1, 3),
             shortcuts=True,
-            name_pattern=r'^layer(?!1\.0\.(conv1|downsample))'),
-        mobilenet_v2=dict(
-            kernel_sizes=(1, 3), grouped=True, name_pattern='^(layer|conv2)')),
+            name_pattern=r'^layer(?!1\.0\.(conv1|downsample))',
+            earlier_pattern=r'\.0\.(conv1|downsample)'),
+    ),
 )

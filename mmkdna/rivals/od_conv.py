@@ -110,7 +110,7 @@ class ODConv2d(Annealed, ExpertConv, nn.Conv2d):
     what is computed 64 times more slowly, until the attentions rise.
 
     Args:
-        *args, **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
+        **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
             options of :class:`ODConvOptions`.
 
     Attributes:

@@ -40,7 +40,7 @@ class SEConv2d(Rival, nn.Conv2d):
     and the kernel is twice the plain one.
 
     Args:
-        *args, **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
+        **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
             options of :class:`SEConvOptions`.
 
     Attributes:

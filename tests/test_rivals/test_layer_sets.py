@@ -3,8 +3,7 @@ import pytest
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmkdna.options import LayerChoice
-from mmkdna.rivals import LAYER_SETS
+from mmkdna.rivals import CONV_TYPES, LAYER_SETS
 
 NETWORKS = dict(
     resnet18=dict(type='mmpretrain.ResNet', depth=18),
@@ -38,6 +37,10 @@ def parameters(module):
     ('ODConv', 'mobilenet_v2', {}, dict(num_experts=4), 11.51),
     ('ODConv', 'mobilenet_v2', dict(widen_factor=0.5), dict(num_experts=4),
      4.44),
+    ('KernelWarehouse', 'resnet18', {}, {}, 11.93),
+    ('KernelWarehouse', 'resnet18', {}, dict(ratio=4), 45.86),
+    ('KernelWarehouse', 'resnet50', {}, {}, 28.05),
+    ('KernelWarehouse', 'resnet50', {}, dict(ratio=4), 102.02),
 ])
 def test_parameters_of_the_papers(kind, network, further, conv, millions):
     conv_cfg = dict(LAYER_SETS[kind][network], type=kind, **conv)
@@ -53,10 +56,10 @@ def test_parameters_of_the_papers(kind, network, further, conv, millions):
 @pytest.mark.parametrize('network, plain', [
     ('resnet18', ['conv1']),
     ('resnet50', ['conv1', 'layer1.0.conv1', 'layer1.0.downsample.0']),
-    ('mobilenet_v2', ['conv1.conv']),
 ])
 def test_what_kernel_warehouse_leaves_plain(network, plain):
-    choice = LayerChoice(**LAYER_SETS['KernelWarehouse'][network])
+    choice = CONV_TYPES['KernelWarehouse'].options_type(
+        **LAYER_SETS['KernelWarehouse'][network])
     convs = {
         name: module
         for name, module in build(network).named_modules()
