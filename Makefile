@@ -2,38 +2,72 @@
 # make demo      install; train a detector and a segmentor on generated shapes
 # make test      install; the tests
 # make test-slow install; whole trainings as well
+# make bench     install; how long linking and building take
 # make lint      install; style
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
-INSTALLED := $(VENV)/.installed
+STACK := requirements/stack
 export PATH := $(BIN):$(PATH)
 
-.PHONY: install demo test test-slow lint
+.PHONY: install demo test test-slow bench lint
 
-install: $(INSTALLED)
+install: $(VENV)/.installed
 
-$(INSTALLED): setup.py $(wildcard requirements/*.txt requirements/stack/*.txt)
+# A step leaves a file behind when it is done, so that what was interrupted
+# goes on there.
+$(VENV)/.made:
+	$(PYTHON) requirements/check_machine.py $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	pip install -r requirements/stack/build.txt
-	pip install -r requirements/stack/torch.txt
+	touch $@
+
+$(VENV)/.build: $(VENV)/.made $(STACK)/build.txt
+	pip install -r $(STACK)/build.txt
+	touch $@
+
+$(VENV)/.torch: $(VENV)/.build $(STACK)/torch.txt
+	pip install -r $(STACK)/torch.txt
+	touch $@
+
+$(VENV)/.mmcv: $(VENV)/.torch $(STACK)/mmcv.txt
 	tools/install_mmcv.sh
-	pip install --no-build-isolation -r requirements/stack/openmmlab.txt
-	pip install --no-build-isolation -e '.[deploy,det,lint,pretrain,seg,tests]'
+	touch $@
+
+$(VENV)/.openmmlab: $(VENV)/.mmcv $(STACK)/openmmlab.txt
+	pip install --no-build-isolation -r $(STACK)/openmmlab.txt
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.openmmlab setup.py $(wildcard requirements/*.txt)
+	pip install --no-build-isolation -e '.[deploy,det,lint,pretrain,rotate,seg,tests]'
 	# Of the two cv2 that these pull in, the one without a window.
 	pip uninstall --yes opencv-python
-	pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88
+	pip install --force-reinstall --no-deps -r $(STACK)/opencv.txt
 	touch $@
 
 demo: install
 	python tools/demo.py
 
 test: install
-	python -m pytest -m 'not slow' $(PYTEST_ARGS)
+	python -m pytest -n auto -m 'not slow' $(PYTEST_ARGS)
 
 test-slow: install
-	python -m pytest $(PYTEST_ARGS)
+	python -m pytest -n auto $(PYTEST_ARGS)
+
+bench: install
+	python -m pytest benchmarks $(PYTEST_ARGS)
 
 lint: install
 	tools/lint.sh
+
+# make docs      install; the pages of docs as a site, in docs/_build/html
+DOCS := $(VENV)/.docs
+
+.PHONY: docs
+
+$(DOCS): $(INSTALLED) requirements/docs.txt
+	pip install -r requirements/docs.txt
+	touch $@
+
+docs: $(DOCS)
+	python -m sphinx -q -W --keep-going -c docs . docs/_build/html

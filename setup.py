@@ -27,20 +27,27 @@ setup(
     long_description_content_type='text/markdown',
     author='The mmkdna authors',
     license='Apache-2.0',
+    # What the tests were run with.
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3.11'
+    ],
     keywords='computer vision, dynamic convolution, OpenMMLab',
     packages=find_packages(include=['mmkdna', 'mmkdna.*']),
     # Where mim and mmengine look; links to the folders of the checkout. What
     # only works in a checkout stays there: lint.sh, install_mmcv.sh and
     # update_zoo.py.
     package_data=dict(mmkdna=[
-        '.mim/model-index.yml', '.mim/configs/**/*.md', '.mim/configs/**/*.py',
-        '.mim/configs/**/*.yml', '.mim/tools/**/*.py', '.mim/tools/dist_*.sh',
-        '.mim/tools/slurm_*.sh'
+        'py.typed', '.mim/model-index.yml', '.mim/configs/**/*.md',
+        '.mim/configs/**/*.py', '.mim/configs/**/*.yml', '.mim/tools/**/*.py',
+        '.mim/tools/dist_*.sh', '.mim/tools/slurm_*.sh'
     ]),
     exclude_package_data=dict(mmkdna=['.mim/tools/misc/update_zoo.py']),
     python_requires='>=3.8',
     install_requires=requirements('runtime'),
     extras_require={
         name: requirements(name)
-        for name in ('deploy', 'det', 'lint', 'pretrain', 'seg', 'tests')
+        for name in ('deploy', 'det', 'docs', 'lint', 'pretrain', 'rotate',
+                     'seg', 'tests')
     })

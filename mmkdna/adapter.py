@@ -6,9 +6,10 @@ import torch
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .options import SharingOptions
+from .pooled_norm import normalize_pooled
 
 
 class ChannelGate(nn.Module):
@@ -17,12 +18,9 @@ class ChannelGate(nn.Module):
     ``sigmoid(fc2(relu(norm(fc1(mean over H and W of x)))))``, from
     arXiv 2503.23379.
 
-    Between ``fc1`` and ``fc2`` the norm sees one value per channel and image.
-    A batch norm in train mode has no statistics of a single image, so with
-    one image per device (or none, in a head without proposals) it normalises
-    with its running statistics and leaves them as they are, which is also
-    what it does at inference. A ``SyncBN`` over several devices has enough
-    values and keeps its batch statistics.
+    Between ``fc1`` and ``fc2`` the norm sees one value per channel and image;
+    :func:`mmkdna.pooled_norm.normalize_pooled` says what becomes of a single
+    image.
 
     Args:
         channels (int): Channels of the input, ``C``.
@@ -50,7 +48,7 @@ class ChannelGate(nn.Module):
             Tensor: The gate, shape (N, C, 1, 1).
         """
         squeezed = self.fc1(x.mean((2, 3)))[:, :, None, None]
-        squeezed = F.relu(self._normalize(squeezed)).flatten(1)
+        squeezed = F.relu(normalize_pooled(self.norm, squeezed)).flatten(1)
         return torch.sigmoid(self.fc2(squeezed))[:, :, None, None]
 
     @torch.no_grad()
@@ -60,7 +58,8 @@ class ChannelGate(nn.Module):
         Another kind of norm depends on the input and stays.
         """
         norm = self.norm
-        if not isinstance(norm, _BatchNorm) or norm.running_var is None:
+        if (not isinstance(norm, _BatchNorm) or norm.running_mean is None
+                or norm.running_var is None):
             return
         fc1 = nn.Linear(self.fc1.in_features, self.fc1.out_features)
         fc1.to(self.fc1.weight).requires_grad_(self.fc1.weight.requires_grad)
@@ -75,19 +74,6 @@ class ChannelGate(nn.Module):
         self.fc1 = fc1
         self.norm = nn.Identity()
 
-    def _normalize(self, squeezed: Tensor) -> Tensor:
-        norm = self.norm
-        if (isinstance(norm, _BatchNorm) and norm.training
-                and squeezed.shape[0] < 2 and not _spans_devices(norm)):
-            return F.batch_norm(
-                squeezed,
-                norm.running_mean,
-                norm.running_var,
-                norm.weight,
-                norm.bias,
-                eps=norm.eps)
-        return norm(squeezed)
-
 
 def _build_norm(norm_cfg: dict[str, Any] | None, channels: int) -> nn.Module:
     """The norm of a gate, between its linear layers."""
@@ -101,14 +87,6 @@ def _build_norm(norm_cfg: dict[str, Any] | None, channels: int) -> nn.Module:
             f'reduces to {channels} channels cannot have this norm ({error}): '
             'correct norm_cfg, change rd_ratio, or leave the convolution out '
             'with min_channels') from error
-
-
-def _spans_devices(norm: nn.Module) -> bool:
-    """Whether a norm gathers its statistics from more than one process."""
-    return (isinstance(norm, SyncBatchNorm)
-            and torch.distributed.is_available()
-            and torch.distributed.is_initialized()
-            and torch.distributed.get_world_size(norm.process_group) > 1)
 
 
 class Adapter(nn.Module):

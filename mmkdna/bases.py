@@ -1,4 +1,5 @@
 """Configs that inherit from those of a host library, or from ours."""
+from __future__ import annotations
 import os.path as osp
 from importlib.util import find_spec
 
@@ -12,8 +13,8 @@ class MissingBaseError(FileNotFoundError):
     """A config inherits from one that is not installed."""
 
 
-def find_mmseg_configs():
-    """Make ``_base_ = 'mmseg::...'`` work whatever mmseg's package is called.
+def find_mmseg_configs() -> None:
+    """Make ``_base_ = 'mmseg::...'`` work for both distributions of mmseg.
 
     mmengine finds a scope's configs by the name of its distribution, and knows
     only ``mmsegmentation``; that of the maintained fork is
@@ -24,7 +25,7 @@ def find_mmseg_configs():
         utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 
-def find_our_configs():
+def find_our_configs() -> None:
     """Make ``_base_ = 'mmkdna::...'`` work, and say what a missing base needs.
 
     mmengine would look up the datasets of such a base in the scope ``mmkdna``,
@@ -32,20 +33,21 @@ def find_our_configs():
     base that is given by its path.
     """
     utils.MODULE2PACKAGE['mmkdna'] = 'mmkdna'
-    find = Config._get_cfg_path
+    find_cfg_path = Config._get_cfg_path
 
-    def get_cfg_path(cfg_path, filename):
+    def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
         try:
-            path, scope = find(cfg_path, filename)
+            path, scope = find_cfg_path(cfg_path, filename)
         except (AssertionError, ModuleNotFoundError, FileNotFoundError):
-            raise MissingBaseError(_explain(cfg_path, filename)) from None
+            raise MissingBaseError(_explain_missing_base(cfg_path,
+                                                         filename)) from None
         return path, None if scope == 'mmkdna' else scope
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
 
 
-def _explain(cfg_path, filename):
-    """Why a base was not found, and what to do."""
+def _explain_missing_base(cfg_path: str, filename: str) -> str:
+    """Say why a base was not found, and what to do."""
     given = f'{filename} has _base_ = {cfg_path!r}'
     host, _, name = cfg_path.partition('::')
     if host not in ('mmkdna', *EXTRAS):
@@ -54,7 +56,9 @@ def _explain(cfg_path, filename):
     absent = missing_host(host)
     if absent:
         return f'{given}, but {absent}'
-    folder = osp.join(find_spec(host).submodule_search_locations[0], '.mim')
+    spec = find_spec(host)
+    assert spec is not None and spec.origin is not None
+    folder = osp.join(osp.dirname(spec.origin), '.mim')
     return (f'{given}, but the {host} that is installed has no {name} in '
             f'{osp.join(folder, "configs")}: correct the name, or install a '
             f'version of {host} that has this config')

@@ -61,6 +61,7 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
     """
 
     options_type = SharingOptions
+    options: SharingOptions
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -128,6 +129,7 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
                 f'{self.weight_shape} is expected: FSDP has the two in '
                 'different units; auto_wrap_policy=\'kernel_dna_wrap_policy\' '
                 'keeps parents and children together')
+        assert self.adapter is not None
         kernel = self.adapter.derive(weight)
         if self.keeps_own_kernel:
             kernel = kernel.lerp(
@@ -225,6 +227,7 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
         # What is built in this form has no optimizer yet.
         self._was_child = not self.options.deploy
         self.weight = nn.Parameter(kernel, requires_grad=requires_grad)
+        assert self.adapter is not None
         gate = self.adapter.gate
         if gate is None:
             self.adapter = None
@@ -280,7 +283,8 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
             KernelDNAConv2d: Itself.
         """
         self.forget_kernel()
-        return super().train(mode)
+        super().train(mode)
+        return self
 
     def _apply(self, *args: Any, **kwargs: Any) -> KernelDNAConv2d:
         self.forget_kernel()

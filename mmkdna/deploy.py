@@ -1,21 +1,32 @@
-"""A linked model made ready to fuse and to export."""
+"""Models made ready to fuse and to export, and the configs of other forms."""
+from __future__ import annotations
+from dataclasses import fields
+from typing import Any, Callable
+
 from mmengine.config import Config
+from torch import nn
 from torch.nn.utils import parametrize
 
 from .backbones import BACKBONES
 from .backbones.base import CONV_TYPES, type_path
+from .options import SharingOptions
 from .sharing import named_convs
 
 TRAINING_HOOKS = ('ChildFittingHook', 'KernelSharingHook')
 
 
-def switch_to_deploy(model):
+def switch_to_deploy(model: nn.Module) -> nn.Module:
     """Give every child its own, folded kernel, in place.
 
     A child becomes an independent convolution behind a gate into which its
     batch norm is folded; a parent becomes a plain convolution. What the model
     computes in eval mode stays the same up to rounding, and folding norms into
     convolutions (mmcv's ``fuse_conv_bn``) is exact from then on.
+
+    A child's kernel and the layer of its gate into which a norm is folded are
+    new parameters. An optimizer that was made before does not have them and
+    leaves them as they are: to train on, make the optimizer, and a DDP or EMA
+    around the model, afterwards.
 
     Args:
         model (nn.Module): A linked model.
@@ -25,6 +36,8 @@ def switch_to_deploy(model):
 
     Raises:
         ValueError: If a child in ``model`` has its parent outside of it.
+            Nothing is changed then.
+        RuntimeError: If FSDP has the parents' kernels in pieces.
     """
     convs = named_convs(model).values()
     for conv in convs:
@@ -36,8 +49,8 @@ def switch_to_deploy(model):
     return model
 
 
-def deploy_config(cfg):
-    """The config of a model after :func:`switch_to_deploy`.
+def deploy_config(cfg: Config) -> Config:
+    """Write the config of a model after :func:`switch_to_deploy`.
 
     Args:
         cfg (Config): Config of the model before.
@@ -47,9 +60,29 @@ def deploy_config(cfg):
         ``deploy=True``, without the hooks that only training needs. Where
         ``cfg`` imports classes, it names them.
     """
+    return _other_form(cfg, _deploy_conv, _deploy_backbone)
+
+
+def plain_config(cfg: Config) -> Config:
+    """Write the config of the same network without sharing.
+
+    Args:
+        cfg (Config): Config of a model.
+
+    Returns:
+        Config: A copy in which every KernelDNA convolution is a ``Conv2d``
+        and every KernelDNA backbone has ``sharing_stages=()``, without the
+        hooks that fit children. Where ``cfg`` imports classes, it names them.
+    """
+    return _other_form(cfg, _make_conv_plain, _make_backbone_plain)
+
+
+def _other_form(cfg: Config, change_conv: Callable[[dict], None],
+                change_backbone: Callable[[dict], None]) -> Config:
+    """Copy a config, with all that is KernelDNA's in its model changed."""
     # A lazy config names a class until it is asked for it.
     cfg = Config(cfg.to_dict())
-    cfg.model = _deployed(cfg.model)
+    cfg.model = _walk(cfg.model, change_conv, change_backbone)
     # The import of a class was that of its package.
     cfg.setdefault('custom_imports', dict(imports=['mmkdna']))
     if cfg.get('custom_hooks'):
@@ -60,18 +93,41 @@ def deploy_config(cfg):
     return cfg
 
 
-def _deployed(node):
+def _walk(node: Any, change_conv: Callable[[dict], None],
+          change_backbone: Callable[[dict], None]) -> Any:
+    """Change the parts of a model's config, the inner before the outer."""
     if isinstance(node, (list, tuple)):
-        return type(node)(_deployed(item) for item in node)
+        return type(node)(
+            _walk(item, change_conv, change_backbone) for item in node)
     if not isinstance(node, dict):
         return node
     for key, value in node.items():
-        node[key] = _deployed(value)
+        node[key] = _walk(value, change_conv, change_backbone)
     path = type_path(node.get('type'))
     if path[-1] in CONV_TYPES:
-        node.update(type='KernelDNA', deploy=True, keep_own_kernel=False)
+        change_conv(node)
     elif path[-1] in BACKBONES:
         # Registered by the name of the host library, as is its module.
         node['type'] = '.'.join(path[-2:])
-        node.setdefault('conv_cfg', dict(type='KernelDNA', deploy=True))
+        change_backbone(node)
     return node
+
+
+def _deploy_conv(cfg: dict) -> None:
+    cfg.update(type='KernelDNA', deploy=True, keep_own_kernel=False)
+
+
+def _deploy_backbone(cfg: dict) -> None:
+    cfg.setdefault('conv_cfg', dict(type='KernelDNA', deploy=True))
+
+
+def _make_conv_plain(cfg: dict) -> None:
+    for option in fields(SharingOptions):
+        cfg.pop(option.name, None)
+    cfg['type'] = 'Conv2d'
+
+
+def _make_backbone_plain(cfg: dict) -> None:
+    # The backbone takes no conv_cfg of another type.
+    cfg.pop('conv_cfg', None)
+    cfg['sharing_stages'] = ()

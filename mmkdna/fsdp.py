@@ -1,4 +1,5 @@
 """Parents and children under FSDP, which shards the weights of a model."""
+from __future__ import annotations
 from collections import Counter
 
 from torch import nn
@@ -7,7 +8,9 @@ from .conv import KernelDNAConv2d
 from .sharing import children_of
 
 
-def kernel_dna_wrap_policy(module, recurse=False, nonwrapped_numel=0):
+def kernel_dna_wrap_policy(module: nn.Module,
+                           recurse: bool = False,
+                           nonwrapped_numel: int = 0) -> bool:
     """Make an FSDP unit of the smallest modules that hold whole links.
 
     FSDP gathers the weights of a unit right before that unit's forward, so a
@@ -24,34 +27,36 @@ def kernel_dna_wrap_policy(module, recurse=False, nonwrapped_numel=0):
     Args:
         module (nn.Module): Module of a linked model.
         recurse (bool): Whether FSDP asks if to look into the module, and not
-            if to make it a unit.
-        nonwrapped_numel (int): Parameters in no unit yet; does not matter.
+            if to make it a unit. Defaults to False.
+        nonwrapped_numel (int): Number of parameters that are in no unit yet,
+            which FSDP passes and which does not matter. Defaults to 0.
 
     Returns:
-        bool: The answer.
+        bool: Whether to look into the module, or else to make it a unit.
     """
     if recurse:
         return True
     if not _may_be_unit(module):
         return False
-    inner = set()
+    inner: set[KernelDNAConv2d] = set()
     for inside in module.modules():
         if inside is not module and _may_be_unit(inside):
             inner |= _children(inside)
     return bool(_children(module) - inner)
 
 
-def _convs(module):
+def _convs(module: nn.Module) -> list[KernelDNAConv2d]:
+    """Find the KernelDNA convolutions in a module."""
     return [m for m in module.modules() if isinstance(m, KernelDNAConv2d)]
 
 
-def _children(module):
-    """The convolutions in a module that derive from another one."""
+def _children(module: nn.Module) -> set[KernelDNAConv2d]:
+    """Find the convolutions in a module that derive from another one."""
     return {conv for conv in children_of(module) if conv.parent is not conv}
 
 
-def _may_be_unit(module):
-    """Whether a module cuts no link, and is run by its forward."""
+def _may_be_unit(module: nn.Module) -> bool:
+    """Tell whether a module cuts no link, and is run by its forward."""
     containers = (nn.ModuleList, nn.ModuleDict)
     if isinstance(module, containers) or hasattr(module, 'loss'):
         return False

@@ -134,7 +134,8 @@ class KernelGuard(nn.Module):
             KernelGuard: Itself.
         """
         self._replaced = None
-        return super().train(mode)
+        super().train(mode)
+        return self
 
     def __delattr__(self, name: str) -> None:
         # As FSDP and torch.nn.utils.parametrize do, who put it back.

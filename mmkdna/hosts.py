@@ -2,14 +2,19 @@
 
 Their names for blocks, layers, shortcuts and stems, and what installs them.
 """
+from __future__ import annotations
+import re
 from importlib.util import find_spec
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
-from torch import nn
+from torch import Tensor, nn
 
 # The hosts, and what of setup.py's extras installs them.
-EXTRAS = dict(mmdet='det', mmseg='seg', mmpretrain='pretrain')
-HOSTS = tuple(EXTRAS)
+EXTRAS = dict(
+    mmdet='det', mmseg='seg', mmpretrain='pretrain', mmrotate='rotate')
+# Those whose models have the backbones of another one.
+LENDERS = dict(mmrotate='mmdet')
+HOSTS = tuple(host for host in EXTRAS if host not in LENDERS)
 
 # Parts of a module's name that mark the shortcut of a residual block.
 SHORTCUTS = ('downsample', 'shortcut')
@@ -17,8 +22,8 @@ SHORTCUTS = ('downsample', 'shortcut')
 STEPS = ('expand_conv', 'depthwise_conv', 'linear_conv')
 
 
-def missing_host(name):
-    """What to do about a host library that is not installed.
+def missing_host(name: str | None) -> str:
+    """Say what to do about a host library that is not installed.
 
     Args:
         name (str | None): Name of its module.
@@ -32,14 +37,28 @@ def missing_host(name):
             f'"mmkdna[{EXTRAS[name]}]" installs it')
 
 
+def block_name(name: str) -> str:
+    """Name the block in which a convolution stands.
+
+    Args:
+        name (str): Name of the convolution.
+
+    Returns:
+        str: Name of the module it is in; of the whole inverted residual, if
+        that module is a layer of one.
+    """
+    return re.sub(rf'\.(conv\.\d+|{"|".join(STEPS)})$', '',
+                  name.rpartition('.')[0])
+
+
 class Layer(NamedTuple):
     """A convolution and its norm, if any, by the names of their modules."""
     conv: str
     norm: Optional[str]
 
 
-def block_layers(name, block):
-    """The main path of a residual block of a host library.
+def block_layers(name: str, block: Any) -> list[Layer]:
+    """List the main path of a residual block of a host library.
 
     Args:
         name (str): Name of the block.
@@ -82,8 +101,8 @@ def block_layers(name, block):
     ]
 
 
-def shortcut(block):
-    """What is added to a block's main path.
+def shortcut(block: Any) -> nn.Module | None:
+    """Find what is added to a block's main path.
 
     Args:
         block (nn.Module): One that :func:`block_layers` knows.
@@ -100,7 +119,8 @@ def shortcut(block):
     return nn.Identity()
 
 
-def rename_layers(modules, weights):
+def rename_layers(modules: dict[str, Any],
+                  weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename what the host libraries name differently, adapters included.
 
     mmdet has names for the layers of a MobileNetV2's blocks, mmseg and
@@ -108,7 +128,7 @@ def rename_layers(modules, weights):
     of ConvModules, in mmdet and mmseg of single layers.
 
     Args:
-        modules (dict[str, nn.Module]): Those of a linked module, by name.
+        modules (dict[str, nn.Module]): Those of a unit, by name.
         weights (dict[str, Tensor]): Weights by key.
 
     Returns:
@@ -133,8 +153,8 @@ def rename_layers(modules, weights):
     return renamed
 
 
-def _stem_names(stem, weights):
-    """Names of a deep stem's layers in the weights, and in the module."""
+def _stem_names(stem: Any, weights: dict[str, Tensor]) -> dict[str, str]:
+    """Pair names of a deep stem's layers in the weights with the module's."""
     if not isinstance(stem, nn.Sequential):
         return {}
     whole = {}

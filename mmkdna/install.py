@@ -1,4 +1,6 @@
 """Every change that importing mmkdna makes to the process."""
+from __future__ import annotations
+
 from mmengine.registry import FUNCTIONS, HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.runner import CheckpointLoader
@@ -10,11 +12,11 @@ from .fsdp import kernel_dna_wrap_policy
 from .kept_kernels import KernelKeepingHook
 from .pretrained import ChildFittingHook, KernelSharingHook
 from .registry import link_what_is_built
-from .rivals import CONV_TYPES
+from .rivals import CONV_TYPES, TemperatureHook
 
 
-def install():
-    """Make them all; called once, when mmkdna is imported.
+def install() -> None:
+    """Make all changes; called once, when mmkdna is imported.
 
     - Types are registered with mmengine: the convolutions, the hooks and the
       wrap policy of FSDP.
@@ -25,7 +27,8 @@ def install():
     MMENGINE_MODELS.register_module('KernelDNA', module=KernelDNAConv2d)
     for name, conv in CONV_TYPES.items():
         MMENGINE_MODELS.register_module(name, module=conv)
-    for hook in (ChildFittingHook, KernelKeepingHook, KernelSharingHook):
+    for hook in (ChildFittingHook, KernelKeepingHook, KernelSharingHook,
+                 TemperatureHook):
         HOOKS.register_module(module=hook)
     FUNCTIONS.register_module(module=kernel_dna_wrap_policy)
     link_what_is_built(MMENGINE_MODELS)

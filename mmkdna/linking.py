@@ -96,8 +96,22 @@ def _plan(convs: dict[str, KernelDNAConv2d],
 def _kinship(name: str, conv: KernelDNAConv2d,
              options: SharingOptions) -> Hashable:
     """Equal for kin: stage, shape and options."""
-    stage = tuple(name.split('.')[:-1][:options.stage_level])
-    return stage, conv.weight_shape, conv.groups, options.key()
+    return (stage_of(name,
+                     options.stage_level), conv.weight_shape, conv.groups,
+            options.key())
+
+
+def stage_of(name: str, level: int) -> tuple[str, ...]:
+    """Tell the stage of a convolution.
+
+    Args:
+        name (str): Its name, counted from the backbone, neck or head.
+        level (int): How many leading parts of the name make the stage.
+
+    Returns:
+        tuple[str]: These parts, without the convolution's own name.
+    """
+    return tuple(name.split('.')[:-1][:level])
 
 
 def check_patterns(options: Mapping[str, LayerChoice]) -> None:
@@ -119,8 +133,8 @@ def check_patterns(options: Mapping[str, LayerChoice]) -> None:
             raise ValueError(
                 f'{options[names[0]].conv_type}: name_pattern={pattern!r} is '
                 f'given, but it matches none of the {len(names)} '
-                f'convolutions with this conv_cfg: {shown}: correct the pattern, or set conv_cfg '
-                'only where it shall match')
+                f'convolutions with this conv_cfg: {shown}: correct the '
+                'pattern, or set conv_cfg only where it shall match')
 
 
 def _warn_that_nothing_shares(convs: dict[str, KernelDNAConv2d],

@@ -65,13 +65,7 @@ class LayerChoice:
         self._require_int('min_channels', 0)
         self._require_bools('grouped', 'shortcuts')
         if self.name_pattern is not None:
-            try:
-                re.compile(self.name_pattern)
-            except (re.error, TypeError) as error:
-                raise ValueError(
-                    f'{self.conv_type}: name_pattern={self.name_pattern!r} is '
-                    f'given, a regular expression is expected: {error}'
-                ) from error
+            self._require_pattern('name_pattern')
 
     def take(self, name: str, conv: nn.Conv2d) -> bool:
         """Decide whether a convolution takes part.
@@ -159,6 +153,15 @@ class LayerChoice:
         for name in names:
             self._require(
                 isinstance(getattr(self, name), bool), name, 'True or False')
+
+    def _require_pattern(self, name: str) -> None:
+        value = getattr(self, name)
+        try:
+            re.compile(value)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f'{self.conv_type}: {name}={value!r} is given, a regular '
+                f'expression is expected: {error}') from error
 
     def _require_above_zero(self, name: str) -> None:
         value = getattr(self, name)

@@ -1,11 +1,14 @@
 """Reading links: the convolutions by name, the children, and the table."""
-from typing import NamedTuple, Optional, Tuple
+from __future__ import annotations
+from typing import Iterator, List, NamedTuple, Optional, Tuple
+
+from torch import nn
 
 from .conv import KernelDNAConv2d
 
 
-def named_convs(module):
-    """The KernelDNA convolutions of a module.
+def named_convs(module: nn.Module) -> dict[str, KernelDNAConv2d]:
+    """Find the KernelDNA convolutions of a module.
 
     Args:
         module (nn.Module): Any module.
@@ -28,12 +31,14 @@ def named_convs(module):
                 f'KernelDNA: {name or "this convolution"} of a '
                 f'{type(module).__name__} is a child of {conv.parent_name!r}, '
                 'which lies outside of that module: pass the whole backbone, '
-                'neck or head')
+                'neck or head. If something has put another module into the '
+                'place of the parent, as folding its norm may, call '
+                'mmkdna.switch_to_deploy(model) before that')
     return convs
 
 
-def children_of(module):
-    """The children in a module.
+def children_of(module: nn.Module) -> Iterator[KernelDNAConv2d]:
+    """Find the children in a module.
 
     Args:
         module (nn.Module): Any module.
@@ -67,20 +72,20 @@ class SharingRow(NamedTuple):
     saved_parameters: int
 
 
-class SharingTable(list):
+class SharingTable(List[SharingRow]):
     """A list of :class:`SharingRow` that prints as a table."""
 
     @property
-    def children(self):
+    def children(self) -> int:
         """int: Number of children."""
-        return sum(row.role == 'child' for row in self)
+        return sum(bool(row.role == 'child') for row in self)
 
     @property
-    def saved_parameters(self):
+    def saved_parameters(self) -> int:
         """int: Parameters saved by all children together."""
         return sum(row.saved_parameters for row in self)
 
-    def __str__(self):
+    def __str__(self) -> str:
         head = [
             'name', 'role', 'parent', 'shape', 'own parameters',
             'saved parameters'
@@ -106,8 +111,8 @@ class SharingTable(list):
         return '\n'.join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
-def sharing_table(model):
-    """Who shares with whom in a model.
+def sharing_table(model: nn.Module) -> SharingTable:
+    """List who shares with whom in a model.
 
     Args:
         model (nn.Module): A detector, a backbone or any other module.
@@ -123,12 +128,12 @@ def sharing_table(model):
     table = SharingTable()
     for name, conv in convs.items():
         saved = 0
-        if conv.role == 'child':
+        if conv.parent is not None and conv.adapter is not None:
             saved = -sum(p.numel() for p in conv.adapter.parameters())
             if conv.parent is not conv:
                 saved += conv.parent.weight.numel()
+        parent = None if conv.parent is None else names[conv.parent]
         table.append(
-            SharingRow(name, conv.role, names.get(conv.parent),
-                       conv.weight_shape,
+            SharingRow(name, conv.role, parent, conv.weight_shape,
                        sum(p.numel() for p in conv.parameters()), saved))
     return table

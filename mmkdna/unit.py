@@ -3,14 +3,16 @@ from __future__ import annotations
 from collections import defaultdict
 
 from mmengine.logging import print_log
+from torch import nn
 
-from .linking import make_links, plan_links
+from .linking import Link, make_links, plan_links
 from .pretrained.plain import accept_plain_weights
+from .rivals.key_layouts import accept_key_layouts
 from .rivals.rival import Rival
 from .sharing import named_convs, sharing_table
 
 
-def link_kernels(module):
+def link_kernels(module: nn.Module) -> list[Link]:
     """Make children and parents of the KernelDNA convolutions in a module.
 
     Models built through a registry of an OpenMMLab library are linked already:
@@ -23,6 +25,11 @@ def link_kernels(module):
     together. Among kin, in the order of their names in ``module``, a
     child stands right before its parent; where their number is odd, the first
     parent serves two.
+
+    From then on the module takes plain weights, see
+    :func:`mmkdna.pretrained.plain.accept_plain_weights`, and has a state dict
+    only while all parents of its children are in it: the kernel of one that
+    something has replaced would be missing there.
 
     Args:
         module (nn.Module): A backbone, neck, head or any other module.
@@ -41,12 +48,15 @@ def link_kernels(module):
             rivals[type(conv)][name] = conv
     for kind, of_kind in rivals.items():
         kind.join(of_kind)
+    if rivals:
+        accept_key_layouts(module)
     convs = named_convs(module)
     unlinked = {n: conv for n, conv in convs.items() if not conv.linked}
     links = plan_links(unlinked)
     make_links(unlinked, links)
     if links:
         accept_plain_weights(module)
+        _refuse_to_save_without_parents(module)
         table = sharing_table(module)
         print_log(
             f'KernelDNA: {type(module).__name__}: {table.children} of '
@@ -54,3 +64,15 @@ def link_kernels(module):
             f'{table.saved_parameters:,} parameters',
             logger='current')
     return links
+
+
+def _refuse_to_save_without_parents(unit: nn.Module) -> None:
+    # A hook that runs before, which torch has as well, would be passed over by
+    # mmengine when it saves a checkpoint.
+    if _check_parents not in unit._state_dict_hooks.values():
+        unit._register_state_dict_hook(_check_parents)
+
+
+def _check_parents(unit: nn.Module, *_: object) -> None:
+    """Raise an error if a child in a unit has its parent outside of it."""
+    named_convs(unit)

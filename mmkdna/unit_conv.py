@@ -45,6 +45,13 @@ class UnitConv(nn.Module):
         ValueError: If an option has a value that cannot work.
     """
 
+    # Of the nn.Conv2d behind this class.
+    in_channels: int
+    out_channels: int
+    groups: int
+    kernel_size: tuple[int, ...]
+    options: LayerChoice
+
     options_type: ClassVar[type[LayerChoice]] = LayerChoice
 
     # Set by every new convolution, cleared by the warning: a model built by
@@ -64,7 +71,7 @@ class UnitConv(nn.Module):
                  device: torch.device | str | None = None,
                  dtype: torch.dtype | None = None,
                  **options: Any) -> None:
-        super().__init__(  # type: ignore[call-arg]
+        super().__init__(
             in_channels,
             out_channels,
             kernel_size,
@@ -86,7 +93,7 @@ class UnitConv(nn.Module):
         return (self.out_channels, self.in_channels // self.groups,
                 *self.kernel_size)
 
-    def trace_as_leaf(self, x: Proxy) -> Proxy:
+    def trace_as_leaf(self, x: Proxy) -> Any:
         """Have torch.fx see one convolution, as it sees an ``nn.Conv2d``.
 
         mmengine's ``efficient_conv_bn_eval`` looks for it.
@@ -97,8 +104,9 @@ class UnitConv(nn.Module):
         Returns:
             Proxy: The output.
         """
-        return x.tracer.create_proxy('call_module',
-                                     x.tracer.path_of_module(self), (x, ), {})
+        tracer: Any = x.tracer
+        return tracer.create_proxy('call_module', tracer.path_of_module(self),
+                                   (x, ), {})
 
     def warn_if_unlinked(self) -> None:
         """Warn, once, that nothing has told the convolutions their parts."""

@@ -15,8 +15,9 @@ from torch.nn.utils import fuse_conv_bn_eval, parametrizations, prune
 from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
 
-from mmkdna import KernelDNAConv2d, link_kernels, switch_to_deploy
-from mmkdna.deploy import deploy_config
+from mmkdna import (KernelDNAConv2d, link_kernels, sharing_table,
+                    switch_to_deploy)
+from mmkdna.deploy import deploy_config, plain_config
 from mmkdna.launch.model import init_model
 from tests.runs import load_tool, run_tool
 from tests.utils import children_of, kernel_dna, make_kin, randomize
@@ -539,7 +540,41 @@ def test_the_deploy_config_builds_what_the_state_fits(name):
     assert torch.equal(answers(deployed, x), answers(model, x))
 
 
-def test_the_deploy_config_has_no_hook_for_training():
+@pytest.mark.parametrize('name', MODEL_CFGS)
+def test_the_plain_config_builds_the_network_without_sharing(name):
+    model = build(MODEL_CFGS[name])
+    cfg = Config(dict(model=MODEL_CFGS[name]))
+    plain = MODELS.build(plain_config(cfg).model)
+    assert cfg.model == MODEL_CFGS[name]
+    assert not kernel_dna(plain)
+    numbers = [
+        sum(p.numel() for p in module.parameters())
+        for module in (plain, model)
+    ]
+    assert numbers[0] == numbers[1] + sharing_table(model).saved_parameters
+    # In the places of the others.
+    convs = [[(name, conv.stride, conv.groups)
+              for name, conv in module.named_modules()
+              if isinstance(conv, nn.Conv2d)] for module in (plain, model)]
+    assert convs[0] == convs[1]
+
+
+def test_the_plain_config_of_a_layer():
+    layer = dict(
+        type='KernelDNA',
+        in_channels=4,
+        out_channels=8,
+        kernel_size=3,
+        bias=False,
+        rd_ratio=0.5)
+    plain = plain_config(Config(dict(model=[layer]))).model
+    conv = MODELS.build(plain[0])
+    assert type(conv) is nn.Conv2d
+    assert conv.weight.shape == (8, 4, 3, 3) and conv.bias is None
+
+
+@pytest.mark.parametrize('form_config', [deploy_config, plain_config])
+def test_other_forms_have_no_hook_for_training(form_config):
     cfg = Config(
         dict(
             model=dict(RESNET, conv_cfg=dict(CONV, keep_own_kernel=True)),
@@ -548,12 +583,10 @@ def test_the_deploy_config_has_no_hook_for_training():
                 dict(type='mmkdna.ChildFittingHook'),
                 dict(type='EMAHook')
             ]))
-    deployed = deploy_config(cfg)
-    assert deployed.custom_hooks == [dict(type='EMAHook')]
-    assert deployed.model.conv_cfg == dict(
-        CONV, keep_own_kernel=False, deploy=True)
+    other = form_config(cfg)
+    assert other.custom_hooks == [dict(type='EMAHook')]
     assert len(cfg.custom_hooks) == 3
-    MODELS.build(deployed.model)
+    MODELS.build(other.model)
 
 
 CONFIG = '''
@@ -627,16 +660,18 @@ model = dict(
 STOCK = CONFIG.replace('\'KernelDNAResNet\',',
                        '\'ResNet\', conv_cfg=dict({}),')
 
-
 # Each makes the host's network, or ours, with children.
-@pytest.mark.parametrize('text', [
+NAMED = [
     STOCK.format('type=\'KernelDNA\''),
     STOCK.format('type=\'mmkdna.KernelDNA\''),
     STOCK.format('type=\'mmkdna.KernelDNAConv2d\''),
     STOCK.format('type=\'mmkdna.conv.KernelDNAConv2d\''),
     LAZY.format('type=ResNet, conv_cfg=dict(type=KernelDNAConv2d)'),
     LAZY.format('type=KernelDNAResNet'),
-])
+]
+
+
+@pytest.mark.parametrize('text', NAMED)
 def test_however_a_class_is_named(text, tmp_path, tool):
     (tmp_path / 'tiny.py').write_text(text)
     before = perturb(init_model(str(tmp_path / 'tiny.py')))
@@ -653,10 +688,24 @@ def test_however_a_class_is_named(text, tmp_path, tool):
     assert error(answers(after, x), answers(before, x)) <= 1e-5
 
 
+@pytest.mark.parametrize('text', NAMED)
+def test_plain_however_a_class_is_named(text, tmp_path):
+    (tmp_path / 'tiny.py').write_text(text)
+    cfg = Config.fromfile(tmp_path / 'tiny.py')
+    plain = plain_config(cfg)
+    assert children_of(init_model(cfg)) and not kernel_dna(init_model(plain))
+    # As text too, in a process that has not imported mmkdna before.
+    plain = Config.fromstring(plain.pretty_text, '.py')
+    assert 'mmkdna' in plain.custom_imports.imports
+    assert not kernel_dna(init_model(plain))
+
+
 def test_a_class_in_the_config_itself():
-    cfg = deploy_config(
-        Config(dict(model=dict(RESNET, conv_cfg=dict(type=KernelDNAConv2d)))))
-    assert cfg.model.conv_cfg == dict(CONV, deploy=True, keep_own_kernel=False)
+    cfg = Config(dict(model=dict(RESNET, conv_cfg=dict(type=KernelDNAConv2d))))
+    deployed = deploy_config(cfg)
+    assert deployed.model.conv_cfg == dict(
+        CONV, deploy=True, keep_own_kernel=False)
+    assert not kernel_dna(MODELS.build(plain_config(cfg).model))
 
 
 @pytest.fixture

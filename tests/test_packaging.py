@@ -1,4 +1,5 @@
 """An sdist and a wheel of a clean checkout, in an environment of its own."""
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+import mmkdna
 from tests.runs import ROOT, free_port, logged
 from tests.test_tools.conftest import make_classes
 
@@ -115,6 +117,41 @@ def built(tmp_path_factory):
     return [sdist, *wheels]
 
 
+def test_installs_into_a_finished_environment(built, tmp_path):
+    """By ``pip install mmkdna`` alone, which compiles and replaces nothing."""
+    others = tmp_path / 'others'
+    others.mkdir()
+    for entry in Path(torch.__file__).parents[1].iterdir():
+        if 'mmkdna' not in entry.name:
+            (others / entry.name).symlink_to(entry)
+    venv.create(tmp_path / 'environment', symlinks=True)
+    python = tmp_path / 'environment' / 'bin' / 'python'
+    site, = tmp_path.glob('environment/lib/python*/site-packages')
+    (site / 'others.pth').write_text(str(others))
+
+    def installed():
+        listed = run(python, '-m', 'pip', 'list', '--format=json', cwd=site)
+        return {
+            entry['name']: entry['version']
+            for entry in json.loads(listed.splitlines()[-1])
+        }
+
+    before, files = installed(), sorted(others.iterdir())
+    assert {'torch', 'scipy'} <= set(before)
+    out = run(
+        python, '-m', 'pip', 'install', '--no-index', built[-1], cwd=tmp_path)
+    assert 'Building' not in out and 'Uninstalling' not in out
+    after = installed()
+    assert after.pop('mmkdna') == mmkdna.__version__
+    assert after == before
+    assert sorted(others.iterdir()) == files
+    assert {entry.name.partition('-')[0]
+            for entry in site.iterdir()} == {'mmkdna', 'others.pth'}
+    where = 'import mmkdna, mmcv; print(mmkdna.__file__)'
+    assert run(
+        python, '-c', where, cwd=tmp_path).startswith(str(site / 'mmkdna'))
+
+
 @pytest.fixture(scope='module')
 def python(built, tmp_path_factory):
     """The python of an environment with the wheel.
@@ -146,7 +183,7 @@ def mim(python):
 
 
 def test_contents(built):
-    expected = {'mmkdna/.mim/model-index.yml'}
+    expected = {'mmkdna/.mim/model-index.yml', 'mmkdna/py.typed'}
     for name in tracked():
         if name.startswith('mmkdna/') and name.endswith('.py'):
             expected.add(name)

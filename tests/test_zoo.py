@@ -23,6 +23,9 @@ TABLES = [
     ROOT / 'README.md', ROOT / 'docs' / 'zoo.md',
     *(folder / 'README.md' for folder in FOLDERS)
 ]
+# What makes a config another one, beside its schedule.
+RECIPE = ('model', 'data_preprocessor', 'train_dataloader', 'test_dataloader',
+          'optim_wrapper', 'custom_hooks')
 # Controls: the plain networks.
 PLAIN = ('-plain_', '-stock_')
 FIGURES = ('Parameters', 'FLOPs', 'Image', 'Children', 'Plain Parameters',
@@ -40,12 +43,20 @@ def seen():
     return {}
 
 
+@pytest.fixture(scope='module')
+def recipes():
+    """The configs that have been read, by what they have but a schedule."""
+    return {}
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_a_config_is_what_its_metafile_says(path, seen):
+def test_a_config_is_what_its_metafile_says(path, seen, recipes):
     config = Config.fromfile(path)
+    recipe = repr([config.get(key) for key in RECIPE])
+    assert recipes.setdefault(recipe, path.stem) == path.stem
     assert config.custom_imports['imports'] == ['mmkdna']
     check_classes(config, ('train', 'val', 'test'))
-    # Those of another schedule have the same model.
+    # Those of other data, or another start, have the same model.
     key = repr(config.model), repr(config.get('data_preprocessor'))
     if key not in seen:
         model = init_model(config)
@@ -183,6 +194,15 @@ def test_tasks(folder, name, tasks):
     assert models
     for model in models:
         assert [result['Task'] for result in model['Results']] == tasks
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
+def test_flops_are_those_of_the_plain_network(folder):
+    # So the tables, whose pages say it, show them once.
+    for model in entries(folder):
+        flops, plain = (
+            model['Metadata'][key] for key in ('FLOPs', 'Plain FLOPs'))
+        assert plain <= flops < 1.001 * plain, model['Name']
 
 
 def test_the_index_imports_every_metafile():

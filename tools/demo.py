@@ -11,6 +11,7 @@ tools/test.py for both configs of configs/shapes. Leaves in work_dirs/demo::
     losses.png                           the loss curves
     summary.json                         the numbers of the printed table
 """
+from __future__ import annotations
 import argparse
 import json
 import os
@@ -28,6 +29,7 @@ from mmengine.registry import MODELS, DefaultScope
 from pycocotools.coco import COCO
 
 import mmkdna
+from mmkdna.launch.command import command
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPES = Path('data/shapes')
@@ -53,7 +55,7 @@ def config_path(task):
     return ROOT / 'configs' / 'shapes' / f'{CONFIGS[task]}.py'
 
 
-def run(tool, *args):
+def run(tool: str, *args: object) -> None:
     """Run a tool of this folder; if it fails, end with its exit code."""
     command = [str(ROOT / 'tools' / tool), *map(str, args)]
     code = subprocess.run([sys.executable, *command]).returncode
@@ -66,12 +68,14 @@ def run(tool, *args):
         sys.exit(code if code > 0 else 128 - code)
 
 
-def train_and_test(task, quick):
+def train_and_test(task: str, quick: bool,
+                   flags: list[str]) -> tuple[float, float]:
     """Train and test the model of a task, in processes of their own.
 
     Args:
         task (str): 'detection' or 'segmentation'.
         quick (bool): Whether to train for two steps only.
+        flags (list[str]): What both tools are given in addition.
 
     Returns:
         tuple[float, float]: The metric, from 0 to 1, and the seconds taken.
@@ -79,11 +83,11 @@ def train_and_test(task, quick):
     start = time.time()
     folder = OUT / task
     options = ['--cfg-options', *QUICK[task]] if quick else []
-    run('train.py', config_path(task), '--work-dir', folder, *options)
+    run('train.py', config_path(task), '--work-dir', folder, *options, *flags)
     checkpoint = (folder / 'last_checkpoint').read_text().strip()
     run('test.py', config_path(task), checkpoint, '--work-dir',
         folder / 'test', '--show-dir', folder / 'pictures', '--out',
-        folder / 'predictions.pkl')
+        folder / 'predictions.pkl', *flags)
     # Of what lies in a work_dir, the folder of the last run has the last name.
     results = sorted((folder / 'test').glob('*/*.json'))[-1]
     key, _, unit = METRICS[task]
@@ -237,7 +241,8 @@ def summarize(metrics, seconds, counts):
     print(f'\nPictures, loss curves and summary.json are in {OUT}')
 
 
-def parse_args():
+def get_parser() -> argparse.ArgumentParser:
+    """The arguments of demo.py."""
     parser = argparse.ArgumentParser(
         description='Train and test a detector and a segmentor on generated '
         f'shapes; results go to {OUT}')
@@ -246,19 +251,21 @@ def parse_args():
         action='store_true',
         help='train for two steps each, which shows that it works but not '
         'how well')
-    return parser.parse_args()
+    return parser
 
 
-def main():
-    args = parse_args()
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
+    """Make shapes, train, test and show."""
+    flags = ['--traceback'] * args.traceback
     OUT.mkdir(parents=True, exist_ok=True)
     # An old one would pass for that of a run that fails.
     (OUT / 'summary.json').unlink(missing_ok=True)
     if not (SHAPES / 'shapes.json').is_file():
-        run('dataset_converters/make_shapes.py', SHAPES)
+        run('dataset_converters/make_shapes.py', SHAPES, *flags)
     metrics, seconds = {}, {}
     for task in CONFIGS:
-        metrics[task], seconds[task] = train_and_test(task, args.quick)
+        metrics[task], seconds[task] = train_and_test(task, args.quick, flags)
     draw_losses(OUT / 'losses.png')
     draw_pictures(OUT / 'pictures.jpg')
     summarize(metrics, seconds, {task: count(task) for task in CONFIGS})

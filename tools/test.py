@@ -6,11 +6,13 @@ from mmengine.config import ConfigDict
 from mmengine.evaluator import DumpResults
 
 import mmkdna  # noqa: F401
-from mmkdna.launch.arguments import add_common_arguments, parse_args
+from mmkdna.launch.arguments import add_common_arguments
 from mmkdna.launch.checkpoint_check import check_checkpoint
 from mmkdna.launch.class_check import check_classes
+from mmkdna.launch.command import command
 from mmkdna.launch.config import load_config
 from mmkdna.launch.data_check import check_data, leaf_datasets
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model_check import check_model
 from mmkdna.launch.runner import build_runner
 
@@ -28,7 +30,7 @@ DRAWING = dict(
     mmpretrain='VisualizationHook')
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of test.py."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
@@ -55,7 +57,7 @@ def draw_pictures(cfg, show_dir):
     """
     scope = cfg.get('default_scope')
     if scope not in DRAWING:
-        raise SystemExit(
+        raise CommandError(
             f'--show-dir is given, but {cfg.filename} has the default_scope '
             f'{scope}, and only {", ".join(DRAWING)} are known to have a hook '
             'that draws: leave --show-dir away')
@@ -81,7 +83,7 @@ def augment(cfg):
     scope = cfg.get('default_scope')
     tta_model = cfg.get('tta_model') or TTA_MODELS.get(scope)
     if not tta_model:
-        raise SystemExit(
+        raise CommandError(
             f'--tta is given, but {cfg.filename} sets no tta_model, and the '
             f'default_scope {scope} has no usual one as have '
             f'{", ".join(TTA_MODELS)}: set tta_model, or leave --tta away')
@@ -128,18 +130,18 @@ def dump_metric(path, scope):
     return DumpPredictions(out_file_path=path)
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Test."""
-    args = parse_args(get_parser())
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
-        raise SystemExit(f'--out {args.out} is given, but predictions are '
-                         'written as a pickle: name it *.pkl')
+        raise CommandError(f'--out {args.out} is given, but predictions are '
+                           'written as a pickle: name it *.pkl')
     cfg = load_config(args, 'test')
     check_checkpoint(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.tta and args.show_dir and cfg.get('default_scope') == 'mmpretrain':
-        raise SystemExit(
+        raise CommandError(
             '--tta and --show-dir are given, but mmpretrain\'s '
             'VisualizationHook cannot draw augmented images: give one of them')
     if args.show_dir:

@@ -1,19 +1,23 @@
 """Train a model of mmdet, mmseg or mmpretrain by its config."""
+from __future__ import annotations
 import argparse
 
 from mmengine.device import get_device
 
 import mmkdna  # noqa: F401
-from mmkdna.launch.arguments import add_common_arguments, parse_args
+from mmkdna.launch.arguments import add_common_arguments
 from mmkdna.launch.checkpoint_check import check_checkpoint, check_pretrained
 from mmkdna.launch.class_check import check_classes
+from mmkdna.launch.command import command
 from mmkdna.launch.config import load_config
 from mmkdna.launch.data_check import check_data
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model_check import check_model, check_recomputing
+from mmkdna.launch.resuming import find_newest
 from mmkdna.launch.runner import build_runner
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of train.py."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
@@ -40,12 +44,12 @@ def use_amp(cfg):
     """Make the config's optimizer wrapper one of mixed precision."""
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise SystemExit(
+        raise CommandError(
             f'--amp is given, but the optim_wrapper of {cfg.filename} is of '
             f'type {wrapper}, and only OptimWrapper has a twin for mixed '
             'precision, AmpOptimWrapper: leave --amp away')
     if get_device() == 'cpu':
-        raise SystemExit(
+        raise CommandError(
             '--amp is given, but mmengine trains with mixed precision on a '
             'GPU, NPU, MLU or MUSA device only, and this machine has none: '
             'leave --amp away')
@@ -56,16 +60,16 @@ def use_amp(cfg):
 def scale_lr(cfg):
     """Switch on the config's rule for the learning rate."""
     if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-        raise SystemExit(
+        raise CommandError(
             f'--auto-scale-lr is given, but {cfg.filename} does not say for '
             'how many images a step its learning rate is: add --cfg-options '
             'auto_scale_lr.base_batch_size=NUMBER')
     cfg.auto_scale_lr.enable = True
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Train."""
-    args = parse_args(get_parser())
     cfg = load_config(args, 'train')
     if args.amp:
         use_amp(cfg)
@@ -82,7 +86,14 @@ def main():
     check_classes(cfg, ('train', 'val'))
     check_pretrained(cfg)
     check_recomputing(cfg, check_model(cfg))
-    build_runner(cfg, ('train', 'val')).train()
+    passed_over: list[str] = []
+    if cfg.get('resume') is True and not cfg.get('load_from'):
+        cfg.load_from, passed_over = find_newest(cfg)
+        cfg.resume = cfg.load_from is not None
+    runner = build_runner(cfg, ('train', 'val'))
+    for message in passed_over:
+        runner.logger.warning(message)
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -1,12 +1,6 @@
-_base_ = './deeplabv3plus_r50-kdna-d8_4xb2-80k_cityscapes-512x1024.py'
-model = dict(
-    pretrained='mmcls://mobilenet_v2',
-    backbone=dict(
-        _delete_=True,
-        type='KernelDNAMobileNetV2',
-        strides=(1, 2, 2, 1, 1, 1, 1),
-        dilations=(1, 1, 1, 2, 2, 4, 4),
-        out_indices=(1, 2, 4, 6),
-        norm_cfg=dict(type='SyncBN', requires_grad=True)),
-    decode_head=dict(in_channels=320, c1_in_channels=24),
-    auxiliary_head=dict(in_channels=96))
+_base_ = [
+    './deeplabv3plus_r50-kdna-d8_4xb2-80k_cityscapes-512x1024.py',
+    '../_base_/models/mobilenet-v2-kdna-d8.py'
+]
+model = _base_.mobilenet_v2
+model.decode_head.c1_in_channels = 24

@@ -1,12 +1,5 @@
-_base_ = './pspnet_r50-kdna-d8_4xb4-80k_ade20k-512x512.py'
-model = dict(
-    pretrained='mmcls://mobilenet_v2',
-    backbone=dict(
-        _delete_=True,
-        type='KernelDNAMobileNetV2',
-        strides=(1, 2, 2, 1, 1, 1, 1),
-        dilations=(1, 1, 1, 2, 2, 4, 4),
-        out_indices=(1, 2, 4, 6),
-        norm_cfg=dict(type='SyncBN', requires_grad=True)),
-    decode_head=dict(in_channels=320),
-    auxiliary_head=dict(in_channels=96))
+_base_ = [
+    './pspnet_r50-kdna-d8_4xb4-80k_ade20k-512x512.py',
+    '../_base_/models/mobilenet-v2-kdna-d8.py'
+]
+model = _base_.mobilenet_v2

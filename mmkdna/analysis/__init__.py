@@ -1,4 +1,4 @@
-"""What sharing costs and saves, and who shares with whom."""
+"""What sharing costs and saves, who shares with whom, and how fast it is."""
 from .cost import Cost, image_shape, model_cost
 from .graph import draw_sharing
 

@@ -1,31 +1,34 @@
 """Parameters and FLOPs of a model with KernelDNA."""
+from __future__ import annotations
 from copy import deepcopy
-from typing import NamedTuple, Tuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 import torch
+from mmengine.config import Config
 from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.base import type_path
 from ..conv import KernelDNAConv2d
-from ..sharing import sharing_table
+from ..sharing import named_convs, sharing_table
 
-# How many of the proposals MMDetection's mask heads see in a plain forward.
+# A plain forward of MMDetection shows its mask heads so many proposals.
 NUM_MASKS = 100
 aten = torch.ops.aten
 
 
 class Cost(NamedTuple):
-    """What a model costs; see :func:`model_cost`.
+    """What a model costs, as :func:`model_cost` counts it.
 
     Attributes:
-        parameters (int): Parameters of the whole model.
-        flops (int): FLOPs of one image, a multiplication and the addition
-            that follows it counted as one.
-        children (int): Convolutions that derive their kernel.
-        plain_parameters (int): Parameters of the same network without
-            sharing.
-        plain_flops (int): FLOPs of the same network without sharing.
+        parameters (int): Number of parameters of the whole model.
+        flops (int): Number of FLOPs for one image, where a multiplication
+            and the addition that follows it count as one.
+        children (int): Number of convolutions that derive their kernel.
+        plain_parameters (int): Number of parameters of the same network
+            without sharing and without gates.
+        plain_flops (int): Number of FLOPs of that network.
         shape (tuple[int]): Height and width of the image in pixels.
     """
     parameters: int
@@ -33,10 +36,10 @@ class Cost(NamedTuple):
     children: int
     plain_parameters: int
     plain_flops: int
-    shape: Tuple[int, int]
+    shape: tuple[int, int]
 
 
-def model_cost(model, shape):
+def model_cost(model: nn.Module, shape: Sequence[int]) -> Cost:
     """Count the parameters and the FLOPs of a model.
 
     Nothing is computed: a copy of the model runs on the meta device, from the
@@ -47,19 +50,27 @@ def model_cost(model, shape):
     pooling, but not the pooling of RoIs. What a training needs alone, such as
     auxiliary heads, has parameters but no FLOPs.
 
+    The plain figures of a model after :func:`mmkdna.switch_to_deploy` are
+    those of the model before.
+
     Args:
         model (nn.Module): A classifier, detector or segmentor, linked.
         shape (Sequence[int]): Height and width of the image in pixels.
 
     Returns:
-        Cost: The figures.
+        Cost: The figures of the model and of the plain network.
 
     Raises:
         NotImplementedError: If the model has an operation that the meta
             device has not, as deformable convolutions, or looks at values.
     """
     table = sharing_table(model)
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = _num_parameters(model)
+    plain_parameters = parameters + table.saved_parameters
+    for conv in named_convs(model).values():
+        # The table says nothing of gates that stay after switch_to_deploy.
+        if conv.role == 'plain' and conv.adapter is not None:
+            plain_parameters -= _num_parameters(conv.adapter)
     model = deepcopy(model).eval().to('meta')
     try:
         flops, of_gates = _count(model, shape)
@@ -69,13 +80,12 @@ def model_cost(model, shape):
             'since something in it does not run on the meta device: '
             f'{str(error).splitlines()[0]}. mmengine.analysis.'
             'get_model_complexity_info counts on real images') from error
-    return Cost(parameters, flops, table.children,
-                parameters + table.saved_parameters, flops - of_gates,
-                tuple(shape))
+    return Cost(parameters, flops, table.children, plain_parameters,
+                flops - of_gates, (shape[0], shape[1]))
 
 
-def image_shape(cfg):
-    """The size of image for which the FLOPs of a config are given.
+def image_shape(cfg: Config) -> tuple[int, int]:
+    """Find the size of image for which the FLOPs of a config are given.
 
     Args:
         cfg (Config): Config of mmdet, mmseg or mmpretrain.
@@ -95,8 +105,9 @@ def image_shape(cfg):
         if size is None:
             raise ValueError('this segmentor takes images of any size, as '
                              'its data_preprocessor has none')
-        return tuple(size)
-    scale = (1333, 800) if scope == 'mmdet' else 224
+        height, width = size
+        return height, width
+    scale: Any = (1333, 800) if scope == 'mmdet' else 224
     for step in _test_pipeline(cfg):
         name = type_path(step['type'])[-1]
         if name == 'Resize':
@@ -108,12 +119,21 @@ def image_shape(cfg):
         return height, width
     if (width, height) == (1333, 800):
         width = 1280
-    # As the data preprocessor pads it.
-    return tuple(-(-side // 32) * 32 for side in (height, width))
+    return _padded(height), _padded(width)
 
 
-def _test_pipeline(cfg):
-    """The pipeline of the innermost dataset, the first of several."""
+def _num_parameters(module: nn.Module) -> int:
+    """Count the parameters of a module."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def _padded(side: int) -> int:
+    """Round a side up, as a detector's data preprocessor pads images."""
+    return -(-side // 32) * 32
+
+
+def _test_pipeline(cfg: Config) -> list[dict]:
+    """Find the pipeline of the innermost dataset, the first of several."""
     node = cfg.get('test_dataloader') or {}
     while node.get('dataset') or node.get('datasets'):
         node = node.get('dataset') or node['datasets'][0]
@@ -121,10 +141,12 @@ def _test_pipeline(cfg):
 
 
 @torch.no_grad()
-def _count(model, shape):
-    """FLOPs of a model on the meta device, and those of its gates."""
+def _count(model: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
+    """Count the FLOPs of a model on the meta device, and of its gates."""
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
-    started, of_gates = [], []
+    # FLOPs so far at the start of a gate, and FLOPs of each gate.
+    started: list[int] = []
+    of_gates: list[int] = []
     for conv in model.modules():
         if isinstance(conv, KernelDNAConv2d) and conv.adapter is not None:
             gate = conv.adapter.gate
@@ -139,7 +161,8 @@ def _count(model, shape):
     return counter.get_total_flops() // 2, sum(of_gates) // 2
 
 
-def _forward(model, x):
+def _forward(model: Any, x: Tensor) -> None:
+    """Run a model of a host library on an image without values."""
     roi_head = getattr(model, 'roi_head', None)
     if roi_head is not None:
         features = model.extract_feat(x)
@@ -153,15 +176,16 @@ def _forward(model, x):
     model(x, [sample], mode='tensor')
 
 
-def _forward_rois(roi_head, num_proposals, device):
-    """Run RoI heads on features without values: pooling them has no FLOPs."""
+def _forward_rois(roi_head: Any, num_proposals: int,
+                  device: torch.device) -> None:
+    """Run RoI heads on features without values: pooling has no FLOPs."""
     for kind, num in (('bbox', num_proposals), ('mask', NUM_MASKS)):
         heads = getattr(roi_head, f'{kind}_head', None)
         if heads is None:
             continue
         extractors = getattr(roi_head, f'{kind}_roi_extractor')
-        # Those of a cascade are lists.
-        if not isinstance(heads, torch.nn.ModuleList):
+        # A cascade has lists of them.
+        if not isinstance(heads, nn.ModuleList):
             heads, extractors = [heads], [extractors]
         for head, extractor in zip(heads, extractors):
             size = extractor.roi_layers[0].output_size
@@ -169,32 +193,38 @@ def _forward_rois(roi_head, num_proposals, device):
                 torch.empty(num, extractor.out_channels, *size, device=device))
 
 
-def _of_input(operations):
+def _per_input_value(operations: int) -> Callable[..., int]:
+    """Make a formula of so many operations per value of the input."""
     return lambda shape, *_, **__: 2 * operations * torch.Size(shape).numel()
 
 
-def _of_output(operations):
+def _per_output_value(operations: int) -> Callable[..., int]:
+    """Make a formula of so many operations per value of the output."""
     return lambda *_, out_shape, **__: (2 * operations * torch.Size(out_shape).
                                         numel())
 
 
-def _global_pooling(shape, dim=None, keepdim=False, **_):
+def _global_pooling(shape: Sequence[int],
+                    dim: Sequence[int] | None = None,
+                    keepdim: bool = False,
+                    **_: Any) -> int:
+    """Count the pooling of a whole feature map, by torch's count of two."""
     # Adaptive pooling to 1x1 arrives as a mean that keeps its dimensions,
     # which that of a gate does not.
     return 2 * torch.Size(shape).numel() if keepdim else 0
 
 
-# What mmengine counts beside convolutions and matrix products.
-_FORMULAS = {
-    aten.native_batch_norm: _of_input(2),
-    aten.native_group_norm: _of_input(5),
-    aten.native_layer_norm: _of_input(5),
-    aten._adaptive_avg_pool2d: _of_input(1),
+# mmengine counts these beside convolutions and matrix products.
+_FORMULAS: dict[Any, Callable[..., int]] = {
+    aten.native_batch_norm: _per_input_value(2),
+    aten.native_group_norm: _per_input_value(5),
+    aten.native_layer_norm: _per_input_value(5),
+    aten._adaptive_avg_pool2d: _per_input_value(1),
     aten.mean: _global_pooling,
-    aten.upsample_nearest2d: _of_output(1),
-    aten.upsample_bilinear2d: _of_output(4),
+    aten.upsample_nearest2d: _per_output_value(1),
+    aten.upsample_bilinear2d: _per_output_value(4),
 }
-# Under these names too, or some are taken apart before they are counted.
+# torch takes some operations apart unless each overload is named as well.
 _FORMULAS.update({
     getattr(op, name): formula
     for op, formula in list(_FORMULAS.items())

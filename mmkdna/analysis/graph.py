@@ -1,6 +1,9 @@
 """A picture of who derives from whom."""
+from __future__ import annotations
 from collections import defaultdict
+from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
 from torch import nn
@@ -8,12 +11,12 @@ from torch import nn
 from ..sharing import sharing_table
 
 COLORS = dict(child='#f4a259', parent='#5b8e7d', plain='#d9dbe1')
-# Inches: a convolution's column, a row without its arcs, the arcs' greatest
-# height.
+# In inches: the width of a convolution's column, the height of a row without
+# its arcs, and the greatest height of the arcs.
 COLUMN, ROW, ARC = 0.34, 0.85, 0.4
 
 
-def draw_sharing(model, path):
+def draw_sharing(model: nn.Module, path: str | Path) -> None:
     """Draw the convolutions of a model, and from whom children derive.
 
     A row is a stage of a backbone, neck or head; in it the convolutions stand
@@ -22,21 +25,21 @@ def draw_sharing(model, path):
 
     Args:
         model (nn.Module): A detector, a backbone or any other module, linked.
-        path (str): File to write; its suffix, e.g. '.svg' or '.png', says in
-            which format.
+        path (str | Path): File to write; its suffix, such as '.svg' or
+            '.png', says in which format.
 
     Raises:
         ValueError: If matplotlib cannot write that format.
     """
     table = {row.name: row for row in sharing_table(model)}
-    rows = defaultdict(list)
+    rows: dict[str, list[tuple[str, nn.Conv2d]]] = defaultdict(list)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             rows['.'.join(name.split('.')[:-1][:2])].append((name, module))
     longest = max(len(row) for row in rows.values())
     width, height = 2.2 + COLUMN * max(longest, 8), (ROW + ARC) * len(rows) + 1
     figure = Figure((width, height))
-    axes = figure.add_axes([0, 0, 1, 1])
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(0, height))
     axes.axis('off')
     places = {}
@@ -60,7 +63,7 @@ def draw_sharing(model, path):
             axes.text(
                 middle,
                 y - 0.05,
-                name[len(stage) + 1:],
+                name[len(stage):].lstrip('.'),
                 fontsize=5,
                 rotation=90,
                 ha='center',
@@ -86,8 +89,9 @@ def draw_sharing(model, path):
     figure.savefig(path)
 
 
-def _draw_arrow(axes, start, end):
-    """From the top of a parent, bent upwards if in the child's row."""
+def _draw_arrow(axes: Axes, start: tuple[float, float],
+                end: tuple[float, float]) -> None:
+    """Draw an arrow, bent upwards if parent and child are in one row."""
     style = 'arc3'
     if start[1] == end[1]:
         distance = abs(start[0] - end[0])

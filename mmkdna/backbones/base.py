@@ -1,32 +1,43 @@
 """What the backbones of all host libraries have in common."""
+from __future__ import annotations
+from typing import TYPE_CHECKING, Any, Sequence
+
+if TYPE_CHECKING:
+    # Hosts have no types, so anything may be asked of their classes. This one
+    # stands for the class behind a mixin.
+    HostClass = Any
+else:
+    HostClass = object
 
 CONV_TYPES = ('KernelDNA', 'KernelDNAConv2d')
 
 
-def type_path(kind):
-    """The parts of a type's name.
+def type_path(kind: type | str | None) -> list[str]:
+    """Take a type's name apart.
 
     Args:
-        kind (type | str): A class, its path, or its name in a registry with
-            or without a scope.
+        kind (type | str | None): A class, its path, or its name in a registry
+            with or without a scope. None, of a config without a type, is like
+            the name of no class.
 
     Returns:
-        list[str]: The last one is the class's own name.
+        list[str]: The parts, of which the last is the class's own name.
     """
     if isinstance(kind, type):
         kind = f'{kind.__module__}.{kind.__name__}'
     return str(kind).split('.')
 
 
-def check_sharing_stages(stages, choices):
+def check_sharing_stages(stages: Sequence[int],
+                         choices: Sequence[int]) -> tuple[int, ...]:
     """Check which stages shall share.
 
     Args:
         stages (Sequence[int]): Numbers of stages, as in ``layer3``.
-        choices (Sequence[int]): The stages there are.
+        choices (Sequence[int]): Numbers of the stages there are.
 
     Returns:
-        tuple[int]: ``stages``.
+        tuple[int]: The stages that shall share.
 
     Raises:
         ValueError: If there is no such stage.
@@ -39,15 +50,15 @@ def check_sharing_stages(stages, choices):
     return tuple(stages)
 
 
-def sharing_conv_cfg(conv_cfg, **defaults):
-    """The conv_cfg of the stages that share.
+def sharing_conv_cfg(conv_cfg: dict, **defaults: Any) -> dict:
+    """Complete the conv_cfg of the stages that share.
 
     Args:
         conv_cfg (dict): What the user gave, of type 'KernelDNA'.
         **defaults: The network's own options; those of the user come first.
 
     Returns:
-        dict: Both together.
+        dict: The options of both together.
 
     Raises:
         ValueError: If the type is another one.

@@ -1,17 +1,20 @@
 """A ConvNeXt that shares kernels, for MMPretrain's ``ConvNeXt`` class."""
+from __future__ import annotations
+from typing import Any, Sequence
+
 from mmcv.cnn import build_conv_layer
 from torch import nn
 
 from ..pretrained.plain import accept_plain_weights
 from ..unit import link_kernels
-from .base import check_sharing_stages, sharing_conv_cfg
+from .base import HostClass, check_sharing_stages, sharing_conv_cfg
 
 SHARING_STAGES = (3, 4)
 # The layers of a block, in forward order.
 LAYERS = ('depthwise_conv', 'pointwise_conv1', 'pointwise_conv2')
 
 
-class KernelDNAConvNeXtMixin:
+class KernelDNAConvNeXtMixin(HostClass):
     """ConvNeXt whose pointwise convolutions share kernels in some stages.
 
     Stands before MMPretrain's ``ConvNeXt`` in the bases of a class;
@@ -46,10 +49,10 @@ class KernelDNAConvNeXtMixin:
     """
 
     def __init__(self,
-                 *args,
-                 sharing_stages=SHARING_STAGES,
-                 conv_cfg=dict(type='KernelDNA'),
-                 **kwargs):
+                 *args: Any,
+                 sharing_stages: Sequence[int] = SHARING_STAGES,
+                 conv_cfg: dict = dict(type='KernelDNA'),
+                 **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sharing_stages = check_sharing_stages(
             sharing_stages, range(1, self.num_stages + 1))
@@ -71,8 +74,8 @@ class KernelDNAConvNeXtMixin:
         accept_plain_weights(self)
 
 
-def _sharing_conv(layer, conv_cfg):
-    """A convolution in the place of a block's layer."""
+def _sharing_conv(layer: nn.Linear | nn.Conv2d, conv_cfg: dict) -> nn.Conv2d:
+    """Build a convolution in the place of a block's layer."""
     if isinstance(layer, nn.Linear):
         return build_conv_layer(conv_cfg, layer.in_features,
                                 layer.out_features, 1)

@@ -1,12 +1,17 @@
 """The paper's MobileNetV2, for any host library's ``MobileNetV2`` class."""
+from __future__ import annotations
+from typing import Any, Sequence
+
+from torch import nn
+
 from ..pretrained.plain import accept_plain_weights
 from ..unit import link_kernels
-from .base import check_sharing_stages, sharing_conv_cfg
+from .base import HostClass, check_sharing_stages, sharing_conv_cfg
 
 SHARING_STAGES = (3, 4, 5, 6)
 
 
-class KernelDNAMobileNetV2Mixin:
+class KernelDNAMobileNetV2Mixin(HostClass):
     """MobileNetV2 whose pointwise convolutions share kernels.
 
     Stands before a host library's ``MobileNetV2`` in the bases of a class;
@@ -31,10 +36,10 @@ class KernelDNAMobileNetV2Mixin:
     """
 
     def __init__(self,
-                 *args,
-                 sharing_stages=SHARING_STAGES,
-                 conv_cfg=dict(type='KernelDNA'),
-                 **kwargs):
+                 *args: Any,
+                 sharing_stages: Sequence[int] = SHARING_STAGES,
+                 conv_cfg: dict = dict(type='KernelDNA'),
+                 **kwargs: Any) -> None:
         self.sharing_stages = check_sharing_stages(sharing_stages, range(1, 8))
         self.sharing_conv_cfg = sharing_conv_cfg(
             conv_cfg,
@@ -46,10 +51,10 @@ class KernelDNAMobileNetV2Mixin:
         # The plain network too takes torchvision's keys.
         accept_plain_weights(self)
 
-    def make_layer(self, *args, **kwargs):
+    def make_layer(self, *args: Any, **kwargs: Any) -> nn.Sequential:
         """Build the next stage, its convolutions KernelDNA's if it shares."""
         if len(self.layers) + 1 in self.sharing_stages:
-            self.conv_cfg = self.sharing_conv_cfg
+            self.conv_cfg: dict | None = self.sharing_conv_cfg
         layer = super().make_layer(*args, **kwargs)
         self.conv_cfg = None
         return layer

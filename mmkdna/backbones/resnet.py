@@ -1,14 +1,19 @@
 """The paper's ResNets, for any host library's ``ResNet`` class."""
+from __future__ import annotations
+from typing import Any, Sequence
+
+from torch import nn
+
 from ..pretrained.plain import accept_plain_weights
 from ..unit import link_kernels
-from .base import check_sharing_stages, sharing_conv_cfg
+from .base import HostClass, check_sharing_stages, sharing_conv_cfg
 
 DEPTHS = (18, 34, 50, 101)
 SHARING_STAGES = (3, 4)
 
 
-def sharing_arch(arch_settings):
-    """The topologies in which every parent finds its child.
+def sharing_arch(arch_settings: dict[int, tuple]) -> dict[int, tuple]:
+    """Choose the topologies in which every parent finds its child.
 
     A sharing stage is a first block, which changes the resolution, and pairs
     of blocks behind it; so one with an even number of blocks gets one more.
@@ -34,7 +39,7 @@ def sharing_arch(arch_settings):
     return settings
 
 
-class KernelDNAResNetMixin:
+class KernelDNAResNetMixin(HostClass):
     """ResNet whose 3x3 convolutions share kernels in some of its stages.
 
     Stands before a host library's ``ResNet`` in the bases of a class with
@@ -60,11 +65,11 @@ class KernelDNAResNetMixin:
     """
 
     def __init__(self,
-                 depth,
-                 *args,
-                 sharing_stages=SHARING_STAGES,
-                 conv_cfg=dict(type='KernelDNA'),
-                 **kwargs):
+                 depth: int,
+                 *args: Any,
+                 sharing_stages: Sequence[int] = SHARING_STAGES,
+                 conv_cfg: dict = dict(type='KernelDNA'),
+                 **kwargs: Any) -> None:
         if depth not in tuple(self.arch_settings):
             raise ValueError(f'depth={depth!r} is given, one of '
                              f'{tuple(self.arch_settings)} is expected')
@@ -78,7 +83,7 @@ class KernelDNAResNetMixin:
         # The plain network of this topology too has blocks to start.
         accept_plain_weights(self)
 
-    def make_res_layer(self, **kwargs):
+    def make_res_layer(self, **kwargs: Any) -> nn.Sequential:
         """Build the next stage, its convolutions KernelDNA's if it shares."""
         if len(self.res_layers) + 1 in self.sharing_stages:
             kwargs['conv_cfg'] = self.sharing_conv_cfg

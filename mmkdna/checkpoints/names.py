@@ -1,4 +1,5 @@
 """Released weights by name: ``checkpoint='mmkdna://NAME'``."""
+from __future__ import annotations
 import difflib
 import hashlib
 import os
@@ -6,6 +7,8 @@ import os.path as osp
 import re
 from contextlib import suppress
 from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Mapping, Sequence
 from urllib.parse import unquote, urlparse
 
 import torch
@@ -22,7 +25,8 @@ INDEX = osp.realpath(osp.join(PACKAGE, '.mim', 'model-index.yml'))
 _HASH = re.compile(r'_\d{8}-([0-9a-f]{8})\.pth$')
 
 
-def load_from_mmkdna(filename, map_location=None):
+def load_from_mmkdna(filename: str,
+                     map_location: Any = None) -> dict[str, Any]:
     """Load released weights for mmengine, e.g. as ``load_from``.
 
     Args:
@@ -50,7 +54,7 @@ def load_from_mmkdna(filename, map_location=None):
     return load_file(path, map_location=map_location)
 
 
-def resolve(name, index=None):
+def resolve(name: str, index: str | None = None) -> str:
     """Find the file of released weights, and make sure that it is the one.
 
     It is looked for in the folder that the environment variable
@@ -103,7 +107,7 @@ def resolve(name, index=None):
     return _find_or_download(file, url)
 
 
-def read_models(index=None):
+def read_models(index: str | None = None) -> dict[str, dict[str, Any]]:
     """All models of the metafiles.
 
     Args:
@@ -125,7 +129,7 @@ def read_models(index=None):
     return models
 
 
-def hash_of(path):
+def hash_of(path: str | Path) -> str:
     """The sha256 of a file.
 
     Args:
@@ -141,23 +145,23 @@ def hash_of(path):
     return digest.hexdigest()
 
 
-def _read_yaml(path):
+def _read_yaml(path: str) -> dict[str, Any]:
     # mmengine's loader builds any object a YAML file asks for.
     with open(path, encoding='utf-8') as file:
         return yaml.safe_load(file) or {}
 
 
-def _list(what, names):
+def _list(what: str, names: Sequence[str]) -> str:
     return f'{what}: {", ".join(names)}. ' if names else ''
 
 
-def _with_weights(models):
+def _with_weights(models: Mapping[str, Mapping[str, Any]]) -> str:
     names = [name for name, model in models.items() if model.get('Weights')]
     return (_list('Models with weights', names)
             or 'No model has released weights. ').rstrip()
 
 
-def _find_in_mirror(file):
+def _find_in_mirror(file: str) -> str | None:
     mirror = os.getenv('MMKDNA_WEIGHTS')
     if not mirror:
         return None
@@ -171,7 +175,7 @@ def _find_in_mirror(file):
     return path if osp.isfile(path) else None
 
 
-def _find_or_download(file, url):
+def _find_or_download(file: str, url: str) -> str:
     path = osp.join(torch.hub.get_dir(), 'checkpoints', file)
     if not osp.isfile(path):
         print_log(f'Downloading {url} to {path}', logger='current')
@@ -192,8 +196,10 @@ def _find_or_download(file, url):
     return path
 
 
-def _check(path, advice):
-    expected, found = _HASH.search(path).group(1), hash_of(path)
+def _check(path: str, advice: str) -> None:
+    named = _HASH.search(path)
+    assert named is not None
+    expected, found = named.group(1), hash_of(path)
     if not found.startswith(expected):
         raise CheckpointError(
             f'{path} is not the file that was released: its name asks for a '

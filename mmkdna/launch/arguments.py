@@ -1,10 +1,12 @@
 """The arguments that several commands take."""
+from __future__ import annotations
+import argparse
 import os
 
 from mmengine.config import DictAction
 
 
-def add_common_arguments(parser):
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that train.py and test.py share.
 
     Args:
@@ -24,7 +26,7 @@ def add_common_arguments(parser):
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
 
 
-def add_cfg_options(parser):
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add --cfg-options.
 
     Args:
@@ -40,7 +42,7 @@ def add_cfg_options(parser):
         'model.neck.conv_cfg.rd_ratio=0.5, without white space in them')
 
 
-def parse_args(parser):
+def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line.
 
     Args:

@@ -1,11 +1,16 @@
 """Whether the checkpoints that a run would load exist and are safe to read."""
+from __future__ import annotations
 import os
 import os.path as osp
+from typing import Any, Iterator
+
+from mmengine.config import Config
 
 from ..checkpoints.files import CheckpointError, load_file
+from .errors import CommandError
 
 
-def check_checkpoint(path, what):
+def check_checkpoint(path: str, what: str) -> None:
     """End the run if a checkpoint does not exist, or is not safe to load.
 
     mmengine's own loader, which reads it for the runner, would unpickle
@@ -18,17 +23,18 @@ def check_checkpoint(path, what):
     if '://' in path:
         return
     if not osp.isfile(path):
-        raise SystemExit(
+        raise CommandError(
             f'{path} is given as {what}, but there is no such file in '
             f'{os.getcwd()}: a run leaves its checkpoints in its work_dir, as '
             'epoch_*.pth or iter_*.pth')
     try:
         load_file(path)
     except CheckpointError as error:
-        raise SystemExit(f'{path} is given as {what}, but {error}') from error
+        raise CommandError(
+            f'{path} is given as {what}, but {error}') from error
 
 
-def check_pretrained(cfg):
+def check_pretrained(cfg: Config) -> None:
     """End the run if a pretrained file does not exist, or is not safe to load.
 
     Args:
@@ -41,7 +47,7 @@ def check_pretrained(cfg):
             check_checkpoint(init_cfg['checkpoint'], f'{path}.checkpoint')
 
 
-def _inits(node, path):
+def _inits(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every init_cfg in a config, and where it stands."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in items:

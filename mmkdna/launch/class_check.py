@@ -1,9 +1,13 @@
 """Whether the model and the data of a config have as many classes."""
+from __future__ import annotations
 import os
+from typing import Any, Iterator, Mapping, Sequence
 
+from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from .data_check import leaf_datasets
+from .errors import CommandError
 
 # What of a model has a score for each class of the dataset.
 HEADS = dict(
@@ -14,7 +18,7 @@ HEADS = dict(
 EXEMPT = ('language_model', 'tracker')
 
 
-def check_classes(cfg, splits):
+def check_classes(cfg: Config, splits: Sequence[str]) -> None:
     """End the run if a head does not fit the classes of a dataset.
 
     What cannot be known from the config is taken to be right.
@@ -30,7 +34,7 @@ def check_classes(cfg, splits):
     heads = dict(_heads(cfg.model, HEADS.get(scope, ()), 'model'))
     for split in splits if heads else ():
         for dataset in leaf_datasets(cfg.get(f'{split}_dataloader')):
-            classes = _classes(dataset, scope)
+            classes = _classes(dataset, scope) or ()
             wrong = [
                 head for head, number in heads.items()
                 if classes and not _fits(number, len(classes), scope)
@@ -39,25 +43,26 @@ def check_classes(cfg, splits):
                 continue
             given = _options({head: heads[head] for head in wrong})
             expected = _options(dict.fromkeys(wrong, len(classes)))
-            raise SystemExit(
+            raise CommandError(
                 f'{given} is given in {cfg.filename}, but the number of '
                 f'classes is {len(classes)} in its {split}_dataloader, '
-                f'{dataset.type}: {_shorten(classes)}. Add --cfg-options '
+                f'{dataset["type"]}: {_shorten(classes)}. Add --cfg-options '
                 f'{expected}, or name other classes in the metainfo of the '
                 'dataset')
 
 
-def _options(numbers):
+def _options(numbers: Mapping[str, int]) -> str:
     return ' '.join(f'{head}.num_classes={number}'
                     for head, number in numbers.items())
 
 
-def _fits(number, classes, scope):
+def _fits(number: int, classes: int, scope: str | None) -> bool:
     # A classifier may know more than it is asked for.
     return number >= classes if scope == 'mmpretrain' else number == classes
 
 
-def _heads(node, names, path):
+def _heads(node: Mapping[str, Any], names: Sequence[str],
+           path: str) -> Iterator[tuple[str, int]]:
     """The path and number of classes of the heads in a model's config."""
     for key, value in node.items():
         here = f'{path}.{key}'
@@ -71,14 +76,15 @@ def _heads(node, names, path):
             yield from _heads(value, names, here)
 
 
-def _counts_classes(head):
+def _counts_classes(head: Any) -> bool:
     return (isinstance(head, dict)
             and isinstance(head.get('num_classes'), int)
             # An STDCHead tells boundaries from what is none.
             and 'boundary_threshold' not in head)
 
 
-def _classes(dataset, scope):
+def _classes(dataset: dict[str, Any],
+             scope: str | None) -> Sequence[str] | None:
     """The names of a dataset's classes, or None if they are not known."""
     try:
         with DefaultScope.overwrite_default_scope(scope):
@@ -94,7 +100,7 @@ def _classes(dataset, scope):
     return known if isinstance(known, (list, tuple)) else None
 
 
-def _subfolders(dataset):
+def _subfolders(dataset: Any) -> list[str] | None:
     """The classes of mmpretrain's CustomDataset without a list of files."""
     if not dataset.with_label or dataset.ann_file:
         return None
@@ -103,5 +109,5 @@ def _subfolders(dataset):
         if entry.is_dir())
 
 
-def _shorten(classes):
+def _shorten(classes: Sequence[str]) -> str:
     return ', '.join([*classes[:3], '...'] if len(classes) > 4 else classes)

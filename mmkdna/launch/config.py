@@ -1,12 +1,15 @@
 """A config, read and checked before anything is built or written."""
+from __future__ import annotations
+import argparse
 import os
 import os.path as osp
+from typing import Any
 
 from mmengine.config import Config
 
 from ..bases import MissingBaseError
 from ..hosts import missing_host
-from .errors import describe
+from .errors import CommandError, describe
 
 CONFIGS = osp.realpath(
     osp.join(
@@ -18,7 +21,8 @@ PARTS = dict(
     test=('test_dataloader', 'test_cfg', 'test_evaluator'))
 
 
-def read_config(config, cfg_options=None):
+def read_config(config: str,
+                cfg_options: dict[str, Any] | None = None) -> Config:
     """Read the config, with its bases, and apply --cfg-options.
 
     Args:
@@ -29,12 +33,12 @@ def read_config(config, cfg_options=None):
         Config: The config.
     """
     if not osp.isfile(config):
-        raise SystemExit(
+        raise CommandError(
             f'{config} is given as config, but there is no such file in '
             f'{os.getcwd()}: the configs are in {CONFIGS}')
     for key, value in (cfg_options or {}).items():
         if _holds_dict(value):
-            raise SystemExit(
+            raise CommandError(
                 f'--cfg-options gives {key} the value {value}, but it takes '
                 'no dicts: give an option for each key of the dict, such as '
                 f'{key}.type=KernelDNA')
@@ -42,20 +46,20 @@ def read_config(config, cfg_options=None):
         cfg = Config.fromfile(config)
         cfg.merge_from_dict(cfg_options or {})
     except MissingBaseError as error:
-        raise SystemExit(str(error)) from error
+        raise CommandError(str(error)) from error
     except Exception as error:
         given = f' with --cfg-options {cfg_options}' * bool(cfg_options)
-        raise SystemExit(
+        raise CommandError(
             f'{config} is given as config, but{given} it cannot be read '
             f'({describe(error)}): correct it, or take one of those in '
             f'{CONFIGS}') from error
     absent = missing_host(cfg.get('default_scope'))
     if absent:
-        raise SystemExit(f'{config} is a config of {absent}')
+        raise CommandError(f'{config} is a config of {absent}')
     return cfg
 
 
-def _holds_dict(value):
+def _holds_dict(value: Any) -> bool:
     """Whether mmengine has kept a dict, or its pieces, as strings."""
     if isinstance(value, (list, tuple)):
         return any(map(_holds_dict, value))
@@ -63,7 +67,7 @@ def _holds_dict(value):
     return isinstance(value, str) and value.startswith(('dict(', '{\'', '{"'))
 
 
-def load_config(args, task):
+def load_config(args: argparse.Namespace, task: str) -> Config:
     """Read the config and apply the command line's common arguments.
 
     Args:
@@ -78,7 +82,7 @@ def load_config(args, task):
         needs = ('model', *parts) if split == task else parts
         missing = [key for key in needs if cfg.get(key) is None]
         if missing and (split == task or len(missing) < len(parts)):
-            raise SystemExit(
+            raise CommandError(
                 f'{args.config} is given as config, but it has no '
                 f'{", ".join(missing)}: {", ".join(needs)} are expected, all '
                 'of them' + ' or none' * (split != task) + '; most configs '

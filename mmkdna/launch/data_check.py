@@ -1,12 +1,18 @@
 """Whether the data that a config names exists."""
+from __future__ import annotations
 import inspect
+import json
 import os
 import os.path as osp
+from typing import Any, Iterator, Mapping, Sequence
 
+from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from .errors import CommandError
 
-def check_data(cfg, splits):
+
+def check_data(cfg: Config, splits: Sequence[str]) -> None:
     """End the run if the config names data that does not exist.
 
     Args:
@@ -29,7 +35,41 @@ def check_data(cfg, splits):
                 _check_path(evaluator['ann_file'], f'{where}.ann_file', cfg)
 
 
-def leaf_datasets(dataloader):
+def unreadable_json(cfg: Config, split: str) -> str:
+    """Find an annotation file that is no JSON, though its name says so.
+
+    Reading a large one takes long, so it is not done before anything is wrong.
+
+    Args:
+        cfg (Config): The config.
+        split (str): 'train', 'val' or 'test'.
+
+    Returns:
+        str: What is wrong and what to do; empty if nothing is.
+    """
+    files = [(f'{where}.{key}', path) for where, dataset in _inner(
+        cfg.get(f'{split}_dataloader') or {}, f'{split}_dataloader')
+             for key, path in _paths(dataset)]
+    files += [(f'{where}.ann_file', str(evaluator.get('ann_file')))
+              for where, evaluator in _numbered(
+                  cfg.get(f'{split}_evaluator'), f'{split}_evaluator')]
+    for key, path in files:
+        path = osp.expanduser(path)
+        if not path.endswith('.json') or not osp.isfile(path):
+            continue
+        try:
+            with open(path, encoding='utf-8') as file:
+                json.load(file)
+        except ValueError as error:
+            return (f'{path} ({key}) is expected to be JSON, but it is not: '
+                    f'{error}. It has {osp.getsize(path):,} bytes: copy or '
+                    'download it again, or name another file with '
+                    f'--cfg-options {key}=PATH')
+    return ''
+
+
+def leaf_datasets(
+        dataloader: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
     """The datasets of a dataloader, out of their wrappers.
 
     Args:
@@ -42,7 +82,8 @@ def leaf_datasets(dataloader):
         yield dataset
 
 
-def _inner(node, where):
+def _inner(node: Mapping[str, Any],
+           where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The innermost datasets in a config, behind their keys."""
     key = 'dataset' if node.get('dataset') else 'datasets'
     for here, dataset in _numbered(node.get(key), f'{where}.{key}'):
@@ -52,7 +93,7 @@ def _inner(node, where):
             yield here, dataset
 
 
-def _numbered(value, where):
+def _numbered(value: Any, where: str) -> Iterator[tuple[str, Any]]:
     """A config by its key, or each one of a list."""
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
@@ -61,7 +102,7 @@ def _numbered(value, where):
         yield where, value
 
 
-def _comes_by_itself(dataset, scope):
+def _comes_by_itself(dataset: Mapping[str, Any], scope: str | None) -> bool:
     """Whether a dataset is downloaded when missing, or read from a server."""
     backend = dataset.get('backend_args') or {}
     if backend.get('backend', 'local') != 'local':
@@ -74,7 +115,7 @@ def _comes_by_itself(dataset, scope):
     return 'download' in parameters and dataset.get('download', True)
 
 
-def _paths(dataset):
+def _paths(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The paths a dataset names, joined as mmengine's BaseDataset does."""
     root = dataset.get('data_root') or ''
     if root:
@@ -88,11 +129,11 @@ def _paths(dataset):
             yield key, osp.join(root, path)
 
 
-def _check_path(path, key, cfg, root=''):
+def _check_path(path: str, key: str, cfg: Config, root: str = '') -> None:
     if '://' in path or osp.exists(osp.expanduser(path)):
         return
     base = f' (absolute, or from {root} on)' if root else ''
-    raise SystemExit(
+    raise CommandError(
         f'{path} is expected to hold data ({key} in {cfg.filename}), but '
         f'there is no such file or folder in {os.getcwd()}: put the dataset '
         f'there, or say where it is with --cfg-options {key}=PATH{base}; '

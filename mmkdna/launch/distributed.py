@@ -1,12 +1,15 @@
 """Processes that torchrun started on a machine without a GPU."""
+from __future__ import annotations
 import atexit
 import time
 
 import torch.distributed
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
+
+from .errors import CommandError
 
 
-def start_gloo():
+def start_gloo() -> None:
     """Join the processes that torchrun started, on the CPU.
 
     gloo's threads drop their last tensors when they get Python's lock, and one
@@ -18,10 +21,10 @@ def start_gloo():
     atexit.register(time.sleep, 1)
 
 
-def join_on_cpu(cfg):
+def join_on_cpu(cfg: Config) -> None:
     """Do what mmengine's launchers do, who all select a GPU first."""
     if cfg.launcher != 'pytorch':
-        raise SystemExit(
+        raise CommandError(
             f'--launcher {cfg.launcher} is given, but this machine has no '
             'GPU, where pytorch is the only launcher: start the processes by '
             'tools/dist_train.sh or tools/dist_test.sh')

@@ -1,13 +1,18 @@
-"""What is said of an error."""
+"""What ends a command, and what is said of an error."""
+from __future__ import annotations
 import os.path as osp
 import traceback
 
 
-def describe(error):
-    """An exception in one line.
+class CommandError(ValueError):
+    """What a command was given and cannot do, in one paragraph."""
+
+
+def describe(error: BaseException) -> str:
+    """Say what an exception says, in one line.
 
     Args:
-        error (Exception): The exception.
+        error (BaseException): The exception.
 
     Returns:
         str: What it says, and where it was raised first.

@@ -1,14 +1,17 @@
 """A model of any host library, from its config."""
+from __future__ import annotations
 import copy
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
 
 from ..checkpoints.files import load_file
 
 
-def build_model(cfg):
+def build_model(cfg: Config) -> nn.Module:
     """Build the model of a config, as a runner does.
 
     Args:
@@ -26,7 +29,9 @@ def build_model(cfg):
         return MODELS.build(model)
 
 
-def init_model(config, checkpoint=None, strict=True):
+def init_model(config: str | Path | Config,
+               checkpoint: str | Path | None = None,
+               strict: bool = True) -> nn.Module:
     """Build a model on the CPU, in eval mode.
 
     Args:

@@ -1,12 +1,17 @@
 """Whether the model of a config can be built, and trained as it asks."""
+from __future__ import annotations
+
+from mmengine.config import Config
 from mmengine.logging import MMLogger
+from torch import nn
 
 from ..sharing import sharing_table
-from .errors import describe
+from .errors import CommandError, describe
 from .model import build_model
+from .type_check import unknown_layers
 
 
-def check_model(cfg):
+def check_model(cfg: Config) -> nn.Module:
     """End the run if the model cannot be built.
 
     The runner writes its work_dir before it builds the model, so that one is
@@ -23,12 +28,12 @@ def check_model(cfg):
     try:
         return build_model(cfg)
     except Exception as error:
-        raise SystemExit(
-            f'The model of {cfg.filename} cannot be built: {describe(error)}'
-        ) from error
+        raise CommandError(
+            f'The model of {cfg.filename} cannot be built: '
+            f'{unknown_layers(cfg) or describe(error)}') from error
 
 
-def check_recomputing(cfg, model):
+def check_recomputing(cfg: Config, model: nn.Module) -> None:
     """End the run if DDP or FSDP would end it at its first step.
 
     Blocks that share a kernel are recomputed one by one, so its gradient comes
@@ -46,7 +51,7 @@ def check_recomputing(cfg, model):
     given = f'with_cp=True is given in {cfg.filename}'
     strategy = cfg.get('strategy') or {}
     if strategy.get('type') == 'FSDPStrategy':
-        raise SystemExit(
+        raise CommandError(
             f'{given}, which FSDP cannot run: leave it away, and set '
             'strategy.activation_checkpointing as in docs/distributed.md')
     flexible = cfg.get('runner_type') == 'FlexibleRunner'
@@ -54,7 +59,7 @@ def check_recomputing(cfg, model):
     wrapper = (strategy.get('model_wrapper')
                if flexible else cfg.get('model_wrapper_cfg')) or {}
     if not wrapper.get('static_graph'):
-        raise SystemExit(
+        raise CommandError(
             f'{given}, where blocks share kernels, with --launcher '
             f'{cfg.launcher}: DDP needs {key}.static_graph=True then; '
             'docs/distributed.md has the lines for the config')

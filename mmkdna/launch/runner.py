@@ -1,13 +1,20 @@
 """The runner of a config."""
+from __future__ import annotations
+from typing import Sequence
+
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..kept_kernels import KernelKeepingHook
+from .data_check import unreadable_json
 from .distributed import join_on_cpu
-from .errors import describe
+from .errors import CommandError, describe
+from .keep_hook import KeepUntilSavedHook
 
 
-def build_runner(cfg, splits):
+def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
     """Build the runner, and what it would build at its start only.
 
     Args:
@@ -29,13 +36,14 @@ def build_runner(cfg, splits):
                 loader.setdefault('persistent_workers',
                                   loader.get('num_workers', 0) > 0)
                 loader.setdefault('pin_memory', get_device() != 'cpu')
-    what = 'runner'
+    what, part = 'runner', None
     try:
         runner = (
             RUNNERS.build(cfg)
             if 'runner_type' in cfg else Runner.from_cfg(cfg))
         for split in splits:
             what = f'{split}_dataloader, {split}_cfg or {split}_evaluator'
+            part = split
             getattr(runner, f'{split}_loop')
         # A FlexibleRunner leaves its own to the strategy.
         if 'train' in splits and hasattr(runner, 'build_optim_wrapper'):
@@ -44,8 +52,15 @@ def build_runner(cfg, splits):
             what = f'optim_wrapper, with the optimizer {optimizer},'
             runner.optim_wrapper = runner.build_optim_wrapper(
                 runner.optim_wrapper)
+        if 'train' in splits:
+            runner.register_hook(KeepUntilSavedHook())
+        if not any(isinstance(h, KernelKeepingHook) for h in runner.hooks):
+            runner.register_hook(KernelKeepingHook())
     except Exception as error:
-        raise SystemExit(
+        damaged = part and unreadable_json(cfg, part)
+        if damaged:
+            raise CommandError(damaged) from error
+        raise CommandError(
             f'The {what} of {cfg.filename} cannot be built: '
             f'{describe(error)}. Correct its type or its options, in the '
             'config or by --cfg-options') from error

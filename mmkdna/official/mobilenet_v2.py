@@ -1,9 +1,13 @@
 """The tensors of the authors' MobileNetV2."""
+from __future__ import annotations
+from typing import Sequence
+
 from .table import Table
 
 
-def _inverted_residual(table, names, ours, inputs, outputs, expansion):
-    """A block without children.
+def _inverted_residual(table: Table, names: Sequence[str], ours: str,
+                       inputs: int, outputs: int, expansion: int) -> None:
+    """Add a block without children.
 
     Args:
         table (Table): Gets its entries.
@@ -23,22 +27,23 @@ def _inverted_residual(table, names, ours, inputs, outputs, expansion):
         table.norm(names[2 * i + 1], f'{ours}.conv.{i}.bn', shape[0])
 
 
-def _torchvision_inverted_residual(name, expansion):
-    names = ('0.0', '0.1', '1.0', '1.1', '2', '3')
+def _torchvision_inverted_residual(name: str, expansion: int) -> list[str]:
+    names: Sequence[str] = ('0.0', '0.1', '1.0', '1.1', '2', '3')
     if expansion == 1:
         names = ('0.0', '0.1', '1', '2')
     return [f'{name}.conv.{part}' for part in names]
 
 
-def _layered_inverted_residual(name):
+def _layered_inverted_residual(name: str) -> list[str]:
     return [
         f'{name}.layers.{part}'
         for part in ('pw1', 'bn1', 'dw', 'bn2', 'pw2', 'bn3')
     ]
 
 
-def _child_inverted_residual(table, theirs, child, children, ours, channels):
-    """A block whose pointwise convolutions are children.
+def _child_inverted_residual(table: Table, theirs: str, child: int,
+                             children: int, ours: str, channels: int) -> None:
+    """Add a block whose pointwise convolutions are children.
 
     Args:
         table (Table): Gets its entries.
@@ -62,8 +67,8 @@ def _child_inverted_residual(table, theirs, child, children, ours, channels):
     table.norm(f'{block}.bn2', f'{ours}.conv.1.bn', hidden)
 
 
-def mobilenet_v2(width):
-    """MobileNetV2.
+def mobilenet_v2(width: float) -> Table:
+    """List the tensors of MobileNetV2.
 
     Args:
         width (float): What all numbers of channels but the last are
@@ -73,7 +78,7 @@ def mobilenet_v2(width):
         Table: Its entries.
     """
 
-    def scaled(channels):
+    def scaled(channels: int) -> int:
         return max(8, int(channels * width + 4) // 8 * 8)
 
     table = Table()

@@ -1,4 +1,5 @@
 """The networks that the authors published."""
+from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple, Tuple
 
@@ -19,8 +20,8 @@ class Network(NamedTuple):
     config: str
     table: Tuple[Entry, ...]
 
-    def shapes(self, side):
-        """Shape by key.
+    def shapes(self, side: str) -> dict[str, tuple[int, ...]]:
+        """List the shapes by key.
 
         Args:
             side (str): 'official' or 'mmkdna'.
@@ -35,8 +36,8 @@ class Network(NamedTuple):
 
 
 @lru_cache(maxsize=None)
-def networks(prefix=PREFIX):
-    """The networks the authors published.
+def networks(prefix: str = PREFIX) -> tuple[Network, ...]:
+    """List the networks that the authors published.
 
     Args:
         prefix (str): What our keys of the backbone start with; a dot at the
@@ -48,7 +49,7 @@ def networks(prefix=PREFIX):
     if prefix and not prefix.endswith('.'):
         prefix += '.'
 
-    def named(entry):
+    def named(entry: Entry) -> Entry:
         if not entry.mmkdna.startswith(PREFIX):
             return entry
         return entry._replace(mmkdna=prefix + entry.mmkdna[len(PREFIX):])

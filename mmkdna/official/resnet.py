@@ -1,9 +1,11 @@
 """The tensors of the authors' ResNets."""
+from __future__ import annotations
+
 from .table import Table
 
 
-def resnet18():
-    """ResNet-18.
+def resnet18() -> Table:
+    """List the tensors of ResNet-18.
 
     Returns:
         Table: Its entries.
@@ -49,8 +51,13 @@ def resnet18():
     return table
 
 
-def _bottleneck(table, modules, ours, inputs, channels, adapter=None):
-    """A bottleneck.
+def _bottleneck(table: Table,
+                modules: dict[str, str],
+                ours: str,
+                inputs: int,
+                channels: int,
+                adapter: tuple[str, str, int, int, str] | None = None) -> None:
+    """Add a bottleneck.
 
     Args:
         table (Table): Gets its entries.
@@ -77,13 +84,13 @@ def _bottleneck(table, modules, ours, inputs, channels, adapter=None):
                    4 * channels)
 
 
-def _torchvision_block(name):
+def _torchvision_block(name: str) -> dict[str, str]:
     parts = ('conv1', 'bn1', 'conv2', 'bn2', 'conv3', 'bn3', 'downsample.0',
              'downsample.1')
     return {part: f'{name}.{part}' for part in parts}
 
 
-def _plain_block(name):
+def _plain_block(name: str) -> dict[str, str]:
     return dict(
         _torchvision_block(f'{name}.layers'), **{
             'downsample.0': f'{name}.downsample.conv',
@@ -91,7 +98,7 @@ def _plain_block(name):
         })
 
 
-def _child_block(name):
+def _child_block(name: str) -> dict[str, str]:
     half1, half2 = f'{name}.half1', f'{name}.half2'
     return dict(
         conv1=f'{half1}.conv1',
@@ -101,8 +108,8 @@ def _child_block(name):
         bn3=f'{half2}.bn3')
 
 
-def resnet50():
-    """ResNet-50.
+def resnet50() -> Table:
+    """List the tensors of ResNet-50.
 
     Returns:
         Table: Its entries.

@@ -1,17 +1,21 @@
 """State dicts of the authors' code and ours, each made into the other."""
+from __future__ import annotations
 from collections import OrderedDict
+from typing import Any, Sequence
 
 import torch
+from torch import Tensor
 
-from .networks import networks
-from .table import PREFIX
+from .networks import Network, networks
+from .table import PREFIX, Entry
 
 MODULE = 'module.'
 # Of the keys that an error names; a wrong network could have hundreds.
 MAX_NAMED = 20
 
 
-def official_to_mmkdna(state_dict, prefix=PREFIX):
+def official_to_mmkdna(state_dict: dict[str, Tensor],
+                       prefix: str = PREFIX) -> OrderedDict[str, Tensor]:
     """Translate a state dict of the authors' code.
 
     Args:
@@ -44,7 +48,8 @@ def official_to_mmkdna(state_dict, prefix=PREFIX):
     return translated
 
 
-def mmkdna_to_official(state_dict, prefix=PREFIX):
+def mmkdna_to_official(state_dict: dict[str, Tensor],
+                       prefix: str = PREFIX) -> OrderedDict[str, Tensor]:
     """Translate a classifier's state dict to that of the authors' code.
 
     The inverse of :func:`official_to_mmkdna`, to the bit.
@@ -66,7 +71,7 @@ def mmkdna_to_official(state_dict, prefix=PREFIX):
     state_dict = strip_module(state_dict)
     network = recognize(state_dict, 'mmkdna', prefix)
     _check(state_dict, network, 'mmkdna')
-    rows = OrderedDict()
+    rows: OrderedDict[str, list[Entry]] = OrderedDict()
     for entry in network.table:
         rows.setdefault(entry.official, []).append(entry)
     translated = OrderedDict()
@@ -78,7 +83,9 @@ def mmkdna_to_official(state_dict, prefix=PREFIX):
     return translated
 
 
-def recognize(state_dict, side, prefix=PREFIX):
+def recognize(state_dict: dict[str, Tensor],
+              side: str,
+              prefix: str = PREFIX) -> Network:
     """Tell which network a state dict is of.
 
     Args:
@@ -95,23 +102,23 @@ def recognize(state_dict, side, prefix=PREFIX):
         ValueError: If it has less than half of each network's keys.
     """
 
-    def in_common(network):
+    def in_common(network: Network) -> tuple[int, int]:
         shapes = network.shapes(side)
         common = set(shapes) & set(state_dict)
         # The two MobileNetV2 differ by nothing but shapes.
         return len(common), sum(
-            _fits(state_dict[key], shapes[key]) for key in common)
+            _has_shape(state_dict[key], shapes[key]) for key in common)
 
     nearest = max(networks(prefix), key=in_common)
     common, expected = in_common(nearest)[0], len(nearest.shapes(side))
     if 2 * common < expected:
         raise ValueError(
-            _say_foreign(state_dict, side)
-            or _say_unknown(state_dict, side, nearest, common))
+            _describe_foreign(state_dict, side)
+            or _describe_unknown(state_dict, side, nearest, common))
     return nearest
 
 
-def strip_module(state_dict):
+def strip_module(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """Take ``module.``, which DataParallel adds, from keys.
 
     Args:
@@ -135,12 +142,12 @@ def strip_module(state_dict):
     return stripped
 
 
-def _fits(value, shape):
+def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
     return isinstance(value, torch.Tensor) and value.shape == shape
 
 
-def _say_foreign(state_dict, side):
-    """What is said of a state dict that is of another kind altogether."""
+def _describe_foreign(state_dict: dict[str, Tensor], side: str) -> str | None:
+    """Say what state dict this is if it is of another kind altogether."""
     keys = list(state_dict)
     official = any('.static_filter_attn' in key for key in keys)
     mmkdna = any('.adapter.' in key for key in keys)
@@ -164,23 +171,26 @@ def _say_foreign(state_dict, side):
             'init_cfg=dict(type=\'Pretrained\', checkpoint=FILE)) loads it '
             'directly, with prefix=\'backbone.\' beside it if its keys start '
             'with that')
+    return None
 
 
-def _say_unknown(state_dict, side, nearest, common):
-    """What is said of a state dict that has too little of every network."""
+def _describe_unknown(state_dict: dict[str, Tensor], side: str,
+                      nearest: Network, common: int) -> str:
+    """Say that a state dict has too little of every network."""
     shapes = nearest.shapes(side)
     names = ', '.join(network.name for network in networks())
     advice = ('its state dict as a whole' if side == 'official' else
               'its classifier\'s state dict as a whole, and the prefix of the '
               'backbone\'s keys')
-    return (f'none of the networks {names} is recognized: at least half of '
-            f'the keys of one are expected, such as {_some(list(shapes), 3)}; '
-            f'the nearest is {nearest.name}, of whose {len(shapes)} keys '
-            f'{common} are among the {len(state_dict)} given '
-            f'({_some(list(state_dict), 3)}): give {advice}')
+    return (
+        f'none of the networks {names} is recognized: at least half of '
+        f'the keys of one are expected, such as {_shorten(list(shapes), 3)}; '
+        f'the nearest is {nearest.name}, of whose {len(shapes)} keys '
+        f'{common} are among the {len(state_dict)} given '
+        f'({_shorten(list(state_dict), 3)}): give {advice}')
 
 
-def _check(state_dict, network, side):
+def _check(state_dict: dict[str, Tensor], network: Network, side: str) -> None:
     """Compare keys and shapes with those of a network."""
     shapes = network.shapes(side)
     missing = [
@@ -191,13 +201,13 @@ def _check(state_dict, network, side):
     wrong = []
     for key, shape in shapes.items():
         value = state_dict.get(key)
-        if key in state_dict and not _fits(value, shape):
+        if key in state_dict and not _has_shape(value, shape):
             given = (f'has shape {tuple(value.shape)}' if isinstance(
                 value, torch.Tensor) else f'is a {type(value).__name__}')
             wrong.append(f'{key} {given}, a tensor of shape {shape} is '
                          'expected')
     faults = [
-        f'{what}: {_some(keys)}' for what, keys in (
+        f'{what}: {_shorten(keys)}' for what, keys in (
             ('missing', missing),
             ('surplus, so without a place in the network', surplus),
             ('wrong', wrong),
@@ -218,6 +228,7 @@ def _check(state_dict, network, side):
         f'those expected; {"; ".join(faults)}. {advice}')
 
 
-def _some(names, most=MAX_NAMED):
+def _shorten(names: Sequence[str], most: int = MAX_NAMED) -> str:
+    """Join names, and count those that are too many to be listed."""
     more = len(names) - most
     return ', '.join(names[:most]) + (f' and {more} more' if more > 0 else '')

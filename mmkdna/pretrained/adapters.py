@@ -1,12 +1,19 @@
 """A child's pretrained kernel turned into an adapter to its parent's."""
+from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-# A gate with fc2 at zero is 0.5.
+from ..adapter import Adapter
+from ..conv import KernelDNAConv2d
+from .layouts import Weights
+
+# What makes up for a gate, which is 0.5 with fc2 at zero.
 NEUTRAL = 2
-# Of the norms of filters and those of kernel positions.
+# How often the norms of filters and those of kernel positions are matched in
+# turns: matching the ones changes the others.
 ROUNDS = 10
 
 
@@ -26,7 +33,8 @@ class Fit(NamedTuple):
     cosine: float
 
 
-def fit_adapter(weights, conv, child, parent):
+def fit_adapter(weights: Weights, conv: KernelDNAConv2d, child: str,
+                parent: str) -> Fit:
     """Replace a child's kernel by an adapter to its parent's.
 
     Args:
@@ -39,6 +47,7 @@ def fit_adapter(weights, conv, child, parent):
         Fit: How well the child's kernel comes back.
     """
     adapter, key = conv.adapter, f'{child}.weight'
+    assert adapter is not None
     own = weights[key]
     kernel = source = own.double()
     filters = spatial = torch.ones_like(kernel[:1, :1, :1, :1])
@@ -54,7 +63,7 @@ def fit_adapter(weights, conv, child, parent):
     derived = source * spatial * filters
 
     gain = 1 if adapter.gate is None else NEUTRAL
-    if 'own_weight' in conv._buffers:
+    if conv.keeps_own_kernel:
         weights[f'{child}.own_weight'] = own * gain
         weights[f'{child}.own_share'] = own.new_ones(())
     if adapter.filter is not None:
@@ -76,16 +85,35 @@ def fit_adapter(weights, conv, child, parent):
             F.cosine_similarity(derived.flatten(1), kernel.flatten(1)).mean()))
 
 
-def _norm_ratio(kernel, source, dims):
-    """Norm of one kernel over that of the other, 1 where that is zero."""
+def _norm_ratio(kernel: Tensor, source: Tensor, dims: tuple[int,
+                                                            ...]) -> Tensor:
+    """Divide the norm of one kernel by that of the other.
+
+    Args:
+        kernel (Tensor): Shape (C_out, C_in / groups, kH, kW).
+        source (Tensor): The other, of the same shape.
+        dims (tuple[int]): Over which the norms are taken.
+
+    Returns:
+        Tensor: 1 where the norm of the other is zero; of size 1 in ``dims``.
+    """
     norms, sources = (
         weight.pow(2).sum(dims, keepdim=True).sqrt()
         for weight in (kernel, source))
     return torch.where(sources > 0, norms / sources, torch.ones_like(norms))
 
 
-def _fill_adapter(weights, prefix, adapter, filters, spatial):
-    """Factors as given, a neutral gate, its other layers as they are."""
+def _fill_adapter(weights: Weights, prefix: str, adapter: Adapter,
+                  filters: Tensor, spatial: Tensor) -> None:
+    """Write an adapter's weights with given factors and a neutral gate.
+
+    Args:
+        weights (dict[str, Tensor]): Weights by key; changed in place.
+        prefix (str): What the adapter's keys start with.
+        adapter (Adapter): Has what is left as it is.
+        filters (Tensor): Factor of each filter.
+        spatial (Tensor): Factor of each kernel position.
+    """
     values = dict(adapter.state_dict())
     if adapter.filter is not None:
         values['filter'] = (filters - 1).expand_as(adapter.filter)

@@ -1,9 +1,12 @@
 """From a child's own kernel to its parent's at once, fitted on images."""
+from __future__ import annotations
 from itertools import islice
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.utils.data import DataLoader
 
 from .fitting import fit_children, training_inputs
 from .own_kernels import drop_own_kernels, forget_dropped, own_kernel_children
@@ -19,7 +22,8 @@ class ChildFittingHook(Hook):
     is resumed is not fitted again.
 
     Args:
-        num_batches (int): Batches to look at, per process. Defaults to 50.
+        num_batches (int): Batches to look at, per process. Their pictures
+            are kept in the memory of the CPU. Defaults to 50.
 
     Raises:
         ValueError: If ``num_batches`` is not positive.
@@ -27,13 +31,13 @@ class ChildFittingHook(Hook):
 
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self, num_batches=50):
+    def __init__(self, num_batches: int = 50) -> None:
         if num_batches < 1:
             raise ValueError(f'ChildFittingHook: num_batches={num_batches} is '
                              'given, 1 or more is expected')
         self.num_batches = num_batches
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Fit, unless the run is resumed.
 
         Raises:
@@ -59,16 +63,21 @@ class ChildFittingHook(Hook):
                 'take what it writes as load_from, or use KernelSharingHook')
         model = runner.model.module if is_model_wrapper(
             runner.model) else runner.model
+        # All of them are looked at once per block, so the pictures are kept,
+        # but not where memory is short.
         batches = [
-            training_inputs(model, batch)
+            training_inputs(model, batch).cpu()
             for batch in islice(self._dataloader(runner), self.num_batches)
         ]
         fit_children(model, batches, model.extract_feat)
         drop_own_kernels(runner)
 
     @staticmethod
-    def _dataloader(runner):
-        """Another train dataloader: an endless sampler goes on in its own."""
+    def _dataloader(runner: Runner) -> DataLoader:
+        """Build another train dataloader.
+
+        An endless sampler of the run's own would go on where this ends.
+        """
         cfg, dataloader = runner._train_dataloader, runner.train_dataloader
         if not isinstance(cfg, dict):
             return dataloader

@@ -1,8 +1,10 @@
 """From a child's own kernel to its parent's, step by step."""
+from __future__ import annotations
 import math
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
 from .own_kernels import drop_own_kernels, forget_dropped, own_kernel_children
 
@@ -32,7 +34,10 @@ class KernelSharingHook(Hook):
     # Before EMAHook (NORMAL) and CheckpointHook (VERY_LOW).
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self, end, begin=0, schedule='linear'):
+    def __init__(self,
+                 end: int,
+                 begin: int = 0,
+                 schedule: str = 'linear') -> None:
         if not 0 <= begin < end:
             raise ValueError(
                 f'KernelSharingHook: begin={begin} and end={end} are given, '
@@ -44,7 +49,7 @@ class KernelSharingHook(Hook):
         self.end = end
         self.schedule = schedule
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Check that there is something to do, and time to do it.
 
         Raises:
@@ -65,7 +70,11 @@ class KernelSharingHook(Hook):
         # The checkpoint that is resumed may be from after the end.
         forget_dropped(runner)
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def before_train_iter(
+            self,
+            runner: Runner,
+            batch_idx: int,
+            data_batch: dict | tuple | list | None = None) -> None:
         """Set each child's share of its own kernel for this iteration."""
         children = own_kernel_children(runner)
         if not children:
@@ -80,8 +89,8 @@ class KernelSharingHook(Hook):
         for conv in children:
             conv.own_share.fill_(self.own_share(runner.iter))
 
-    def own_share(self, iteration):
-        """A child's share of its own kernel.
+    def own_share(self, iteration: int) -> float:
+        """Compute a child's share of its own kernel.
 
         Args:
             iteration (int): Iteration, from 0.

@@ -1,49 +1,63 @@
-"""Plain weights under other names and in other shapes than a module's."""
-from torch import nn
+"""Plain weights under other names and in other shapes than a unit's."""
+from __future__ import annotations
+from typing import Any, Dict, List, Sequence
+
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..conv import KernelDNAConv2d
-from .alignment import GRN_KEYS, NORM_KEYS
+from ..hosts import Layer
+from ..unit_conv import UnitConv
 
-# What the plain network has; DCN and the like take their weights themselves.
-CONVS = (nn.Conv2d, KernelDNAConv2d)
+# Tensors by key, modules by name, and the main paths of residual blocks by
+# name. Modules are those of any host library, with attributes of their own.
+Weights = Dict[str, Tensor]
+Modules = Dict[str, Any]
+Blocks = Dict[str, List[Layer]]
+
+# What norms have per channel: batch norms, and MMPretrain's global response
+# normalization.
+NORM_KEYS = ('weight', 'bias', 'running_mean', 'running_var')
+GRN_KEYS = ('gamma', 'beta')
+# A batch norm's count of batches: no weight, and new in torch 1.0.
 COUNTER = 'num_batches_tracked'
 
 
-def make_kernels_of_matrices(modules, weights):
+def make_kernels_of_matrices(modules: Modules, weights: Weights) -> None:
     """Take a linear layer's matrix for the kernel of a 1x1 convolution.
 
     A ConvNeXt has the one or the other, with adapters or without.
 
     Args:
-        modules (dict[str, nn.Module]): Those of a linked module, by name.
+        modules (dict[str, nn.Module]): Those of a unit, by name.
         weights (dict[str, Tensor]): Weights by key; changed in place.
     """
     for name, module in modules.items():
         matrix = weights.get(f'{name}.weight')
-        if (type(module) in CONVS and module.kernel_size == (1, 1)
+        if (_is_conv(module) and module.kernel_size == (1, 1)
                 and matrix is not None and matrix.dim() == 2):
             weights[f'{name}.weight'] = matrix[:, :, None, None]
 
 
-def rename_mobilenet(modules, weights, prefix, errors):
-    """Give a MobileNetV2's keys the names they have in a module.
+def rename_mobilenet(modules: Modules, weights: Weights, prefix: str,
+                     errors: list[str]) -> Weights:
+    """Give a MobileNetV2's keys the names that they have in a unit.
 
     torchvision, mmdet and mmpretrain hold the same layers in the same order
     under three names.
 
     Args:
-        modules (dict[str, nn.Module]): Those of a linked module, by name.
+        modules (dict[str, nn.Module]): Those of a unit, by name.
         weights (dict[str, Tensor]): Weights by key.
         prefix (str): What precedes the keys in the whole state dict.
         errors (list[str]): Gets what is said of another network's weights.
 
     Returns:
         dict[str, Tensor]: The weights under their new names, or as they were
-        if they are those of another network.
+        if they have these names already, all or some, or are those of another
+        network.
     """
     ours = plain_shapes(modules)
-    if all(key in weights for key in ours):
+    if any(key in weights for key in ours):
         return weights
     theirs = [key for key in weights if not key.endswith(COUNTER)]
     new_names = {}
@@ -52,33 +66,39 @@ def rename_mobilenet(modules, weights, prefix, errors):
         their_path, _, their_part = their_key.rpartition('.')
         their_shape = tuple(weights[their_key].shape)
         if part != their_part or their_shape != shape:
-            # With keys in common, the lines of mmengine say enough.
-            if not any(key in weights for key in ours):
-                errors.append(
-                    f'{prefix}{their_key} of shape {their_shape} stands in '
-                    f'the place of {prefix}{key} of shape {shape}: these are '
-                    'not the weights of this MobileNetV2')
+            errors.append(
+                f'{prefix}{their_key} of shape {their_shape} stands in the '
+                f'place of {prefix}{key} of shape {shape}: these are not the '
+                'weights of this MobileNetV2')
             return weights
         new_names[their_key] = key
         new_names[f'{their_path}.{COUNTER}'] = f'{path}.{COUNTER}'
     return {new_names.get(key, key): v for key, v in weights.items()}
 
 
-def plain_shapes(modules):
-    """Shapes of the plain network's kernels and norms.
+def plain_shapes(modules: Modules) -> dict[str, tuple[int, ...]]:
+    """List the shapes of the plain network's convolutions and norms.
 
     Args:
-        modules (dict[str, nn.Module]): Those of a linked module, by name.
+        modules (dict[str, nn.Module]): Those of a unit, by name.
 
     Returns:
-        dict[str, tuple[int]]: Shape by key.
+        dict[str, tuple[int]]: Shape by key, in the order of the modules. Of
+        the norms, batch norms and global response normalizations only, which
+        do not mix channels.
     """
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    # The norms of gates and attentions have no counterparts.
+    inside = tuple(f'{name}.' for name, module in modules.items()
+                   if isinstance(module, UnitConv))
     for name, module in modules.items():
-        if type(module) in CONVS:
-            shapes[f'{name}.weight'] = _kernel_shape(module)
-        # That of a gate has no counterpart in a plain network.
-        elif isinstance(module, _BatchNorm) and '.adapter.' not in name:
+        if _is_conv(module):
+            shapes[f'{name}.weight'] = (module.out_channels,
+                                        module.in_channels // module.groups,
+                                        *module.kernel_size)
+            if module.bias is not None:
+                shapes[f'{name}.bias'] = (module.out_channels, )
+        elif isinstance(module, _BatchNorm) and not name.startswith(inside):
             for key in NORM_KEYS:
                 shapes[f'{name}.{key}'] = (module.num_features, )
         elif type(module).__name__ == 'GRN':
@@ -87,6 +107,44 @@ def plain_shapes(modules):
     return shapes
 
 
-def _kernel_shape(conv):
-    return (conv.out_channels, conv.in_channels // conv.groups,
-            *conv.kernel_size)
+def _is_conv(module: nn.Module) -> bool:
+    """Whether the plain network has a plain convolution there.
+
+    DCN and the like take their weights themselves.
+    """
+    return type(module) is nn.Conv2d or isinstance(module, UnitConv)
+
+
+def state_shapes(modules: Modules) -> dict[str, tuple[int, ...]]:
+    """List the shapes of what modules load from a state dict.
+
+    Args:
+        modules (dict[str, nn.Module]): Those of a unit, by name.
+
+    Returns:
+        dict[str, tuple[int]]: Shape by key, of parameters and buffers.
+    """
+    shapes = {}
+    for name, module in modules.items():
+        prefix = f'{name}.' if name else ''
+        saved: Weights = dict(module.named_parameters(recurse=False))
+        saved.update((key, buffer)
+                     for key, buffer in module.named_buffers(recurse=False)
+                     if key not in module._non_persistent_buffers_set)
+        for key, tensor in saved.items():
+            shapes[prefix + key] = tuple(tensor.shape)
+    return shapes
+
+
+def has_tensor(weights: Weights, key: str, shape: Sequence[int]) -> bool:
+    """Tell whether there is a tensor of a key, and of a shape.
+
+    Args:
+        weights (dict[str, Tensor]): Weights by key.
+        key (str): The key.
+        shape (Sequence[int]): The shape.
+
+    Returns:
+        bool: Whether there is.
+    """
+    return key in weights and tuple(weights[key].shape) == tuple(shape)

@@ -1,11 +1,16 @@
 """The children of a run that keep their own kernel."""
+from __future__ import annotations
+from typing import Iterator
+
 from mmengine.hooks import EMAHook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseAveragedModel, is_model_wrapper
+from mmengine.runner import Runner
 
 from ..conv import KernelDNAConv2d
+from ..sharing import children_of
 
 
-def own_kernel_children(runner):
+def own_kernel_children(runner: Runner) -> list[KernelDNAConv2d]:
     """Find them in the trained model and in the one an ``EMAHook`` averages.
 
     Args:
@@ -16,24 +21,24 @@ def own_kernel_children(runner):
     """
     models = [runner.model, *_averaged_models(runner)]
     return [
-        conv for model in models for conv in (
-            model.module if is_model_wrapper(model) else model).modules()
-        if isinstance(conv, KernelDNAConv2d) and 'own_weight' in conv._buffers
+        child for model in models for child in children_of(
+            model.module if is_model_wrapper(model) else model)
+        if child.keeps_own_kernel
     ]
 
 
-def drop_own_kernels(runner):
+def drop_own_kernels(runner: Runner) -> None:
     """Have all children of a run end with their derived kernels only.
 
     Args:
         runner (Runner): A runner whose hooks have run ``before_run``.
     """
-    for conv in own_kernel_children(runner):
-        conv.drop_own_weight()
+    for child in own_kernel_children(runner):
+        child.drop_own_weight()
     forget_dropped(runner)
 
 
-def forget_dropped(runner):
+def forget_dropped(runner: Runner) -> None:
     """Have averaged models average what they still have.
 
     With ``update_buffers=True`` they hold a list of it, from before.
@@ -47,8 +52,7 @@ def forget_dropped(runner):
             del model.avg_parameters[key]
 
 
-def _averaged_models(runner):
-    return [
-        hook.ema_model for hook in runner.hooks
-        if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model')
-    ]
+def _averaged_models(runner: Runner) -> Iterator[BaseAveragedModel]:
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model'):
+            yield hook.ema_model

@@ -1,19 +1,26 @@
-"""Ordinary pretrained weights, taken by a linked module."""
-import torch
+"""Ordinary pretrained weights, taken by a backbone, neck or head."""
+from __future__ import annotations
+from typing import Any
+
 from mmengine.logging import print_log
 from torch import nn
 
 from ..conv import KernelDNAConv2d
-from ..hosts import block_layers, rename_layers, shortcut
+from ..hosts import block_layers, rename_layers
+from ..sharing import named_convs
 from .adapters import fit_adapter
-from .alignment import align, hidden_channels
-from .layouts import make_kernels_of_matrices, plain_shapes, rename_mobilenet
+from .alignment import align_blocks
+from .layouts import (COUNTER, Modules, Weights, has_tensor,
+                      make_kernels_of_matrices, rename_mobilenet, state_shapes)
+from .missing_blocks import (find_missing_blocks, find_stuck_blocks,
+                             start_as_identity)
+from .report import PlainReport
 
 
-def accept_plain_weights(module):
-    """Have a module take the weights of the plain network it is made from.
+def accept_plain_weights(unit: nn.Module) -> None:
+    """Have a unit take the weights of the plain network it is made from.
 
-    From then on, whatever loads a state dict into ``module`` or into a model
+    From then on, whatever loads a state dict into ``unit`` or into a model
     around it, be it ``init_cfg``, ``load_from`` or an inference function, may
     bring plain weights, in the key layout of the host library or, for a
     MobileNetV2, of torchvision. Plain convolutions and parents take theirs
@@ -21,79 +28,135 @@ def accept_plain_weights(module):
     match the parent's kernel, the static modulation is set to keep the norm
     of each filter, and the gate starts neutral: at 0.5, with ``fc2`` at zero
     and the factor 2 in the static modulation, so that it is not saturated. A
-    residual block that the weights do not have starts as the identity. The log
-    says what was done. A state dict with adapters in it is loaded as it is.
+    residual block that the weights do not have starts as the identity, if they
+    have all blocks of its stage before it. What the weights do not mention
+    stays as it is. The log says what was done, and ``unit.plain_report`` keeps
+    it, see :func:`mmkdna.pretrained.plain_report`. A state dict with adapters
+    in it is loaded as it is. Units inside the unit take their own weights
+    themselves.
 
     Args:
-        module (nn.Module): A linked backbone, neck or head.
+        unit (nn.Module): A linked backbone, neck or head.
     """
-    hooks = module._load_state_dict_pre_hooks.values()
-    if all(getattr(hook, 'hook', None) is not _take for hook in hooks):
-        module._register_load_state_dict_pre_hook(_take, with_module=True)
+    if not _accepts_plain_weights(unit):
+        unit._register_load_state_dict_pre_hook(
+            _convert_before_loading, with_module=True)
 
 
-def _take(module, state_dict, prefix, metadata, strict, missing, unexpected,
-          errors):
-    """What torch calls before it loads a state dict into a module."""
-    # From here on without the prefix, and written back at the end.
-    weights = {
-        key[len(prefix):]: value
-        for key, value in state_dict.items() if key.startswith(prefix)
+def _accepts_plain_weights(module: nn.Module) -> bool:
+    return any(
+        getattr(hook, 'hook', None) is _convert_before_loading
+        for hook in module._load_state_dict_pre_hooks.values())
+
+
+def _convert_before_loading(unit: Any, state_dict: Weights, prefix: str,
+                            metadata: dict, strict: bool,
+                            missing_keys: list[str],
+                            unexpected_keys: list[str],
+                            errors: list[str]) -> None:
+    """Convert a unit's weights in a state dict right before torch loads it."""
+    inner = _inner_units(unit)
+    modules = {
+        name: module
+        for name, module in unit.named_modules()
+        if not f'{name}.'.startswith(inner)
     }
-    if not weights:
+    keys = [
+        key for key in state_dict
+        if key.startswith(prefix) and not key[len(prefix):].startswith(inner)
+    ]
+    if not keys:
         return
-    modules = dict(module.named_modules())
+    # Of a child whose parent was replaced nobody would take the kernel.
+    named_convs(unit)
+    weights = {key[len(prefix):]: state_dict[key] for key in keys}
     weights = rename_layers(modules, weights)
     make_kernels_of_matrices(modules, weights)
+    unit.plain_report = None
     if not any('.adapter.' in key for key in weights):
-        weights = _convert(module, modules, weights, prefix, errors)
+        weights = _convert(unit, modules, weights, prefix, errors)
     _drop_own_kernels(modules, weights)
 
-    for key in list(state_dict):
-        if key.startswith(prefix):
-            del state_dict[key]
+    for key in keys:
+        del state_dict[key]
     for key, value in weights.items():
         state_dict[prefix + key] = value
 
 
-def _convert(module, modules, weights, prefix, errors):
-    """Plain weights as those of a linked module."""
+def _inner_units(unit: nn.Module) -> tuple[str, ...]:
+    """Find the units inside a unit, as the backbone in mmdet's RFP.
+
+    Returns:
+        tuple[str]: What the names of their modules start with.
+    """
+    return tuple(f'{name}.' for name, module in unit.named_modules()
+                 if module is not unit and _accepts_plain_weights(module))
+
+
+def _convert(unit: Any, modules: Modules, weights: Weights, prefix: str,
+             errors: list[str]) -> Weights:
+    """Convert plain weights, and leave a report of it at the unit.
+
+    Args:
+        unit (nn.Module): The unit.
+        modules (dict[str, nn.Module]): Its modules by name.
+        weights (dict[str, Tensor]): Plain weights by key.
+        prefix (str): What precedes the keys in the whole state dict.
+        errors (list[str]): Gets what torch is to say of wrong shapes.
+
+    Returns:
+        dict[str, Tensor]: The weights of the unit.
+    """
+    if type(unit).__name__.endswith('MobileNetV2'):
+        weights = rename_mobilenet(modules, weights, prefix, errors)
+    given = dict(weights)
     blocks = {name: block_layers(name, m) for name, m in modules.items()}
     blocks = {name: layers for name, layers in blocks.items() if layers}
 
-    if type(module).__name__.endswith('MobileNetV2'):
-        weights = rename_mobilenet(modules, weights, prefix, errors)
-    children = _children_with_weights(modules, weights, prefix, errors)
-    _give_to_parents_without(weights, children)
-    new = _start_as_identity(weights, modules, blocks)
-    _align_blocks(weights, modules, blocks, children)
+    children = _children_with_kernels(modules, weights, prefix, errors)
+    missing_blocks = find_missing_blocks(weights, modules, blocks)
+    _give_to_missing_parents(weights, children, missing_blocks)
+    identity = start_as_identity(weights, modules, blocks, missing_blocks)
+    # For the time being, children are compared with the parents there are.
+    borrowed = _kernels_of_other_parents(weights, modules, children)
+    weights.update(borrowed)
+    aligned = align_blocks(weights, modules, blocks, children)
     fits = [
         fit_adapter(weights, modules[child], child, parent)
         for child, parent in children.items()
     ]
-    stuck = [name for name in new if _is_stuck(modules, blocks, name)]
-    _report(type(module).__name__, fits, new, stuck)
+    for key in borrowed:
+        del weights[key]
+
+    shapes = state_shapes(modules)
+    taken = {
+        key
+        for key, shape in shapes.items() if has_tensor(weights, key, shape)
+    }
+    unit.plain_report = PlainReport(
+        unit=type(unit).__name__,
+        exact=[
+            key for key in weights
+            if key in taken and weights[key] is given.get(key)
+        ],
+        fits=fits,
+        aligned=aligned,
+        identity=identity,
+        stuck=find_stuck_blocks(modules, blocks, identity),
+        # Old checkpoints have no counters, which torch makes up for.
+        missing=[
+            key for key in shapes
+            if key not in taken and not key.endswith(COUNTER)
+        ],
+        unexpected=[key for key in weights if key not in shapes])
+    if str(unit.plain_report):
+        print_log(str(unit.plain_report), logger='current')
     return weights
 
 
-def _drop_own_kernels(modules, weights):
-    """A checkpoint from after the own kernels' end: they end here too."""
-    for name, conv in modules.items():
-        if (getattr(conv, 'own_weight', None) is None
-                or f'{name}.own_weight' in weights
-                or f'{conv.parent_name}.weight' not in weights):
-            continue
-        keys = conv.adapter.state_dict()
-        if not keys or any(f'{name}.adapter.{key}' in weights for key in keys):
-            conv.drop_own_weight()
-
-
-def _has(weights, key, shape):
-    return key in weights and tuple(weights[key].shape) == tuple(shape)
-
-
-def _children_with_weights(modules, weights, prefix, errors):
-    """The children the weights have a kernel for, and their parents.
+def _children_with_kernels(modules: Modules, weights: Weights, prefix: str,
+                           errors: list[str]) -> dict[str, str]:
+    """Find the children for which the weights have a kernel.
 
     A child has no parameter that a kernel of a wrong shape would not fit, so
     that is looked at here.
@@ -101,6 +164,7 @@ def _children_with_weights(modules, weights, prefix, errors):
     Returns:
         dict[str, str]: Name of the child to that of its parent.
     """
+    names = {module: name for name, module in modules.items()}
     children = {}
     for child, conv in modules.items():
         key = f'{child}.weight'
@@ -108,99 +172,61 @@ def _children_with_weights(modules, weights, prefix, errors):
                 or key not in weights):
             continue
         # After deploying, a child has its own kernel behind its gate.
-        parent = conv.parent_name or child
+        parent = child if conv.parent is None else names[conv.parent]
         parents_key = f'{parent}.weight'
-        if not _has(weights, key, conv.weight_shape):
+        if not has_tensor(weights, key, conv.weight_shape):
             given = weights.pop(key)
             errors.append(
                 f'size mismatch for {prefix}{key}: a kernel of shape '
                 f'{tuple(given.shape)} is given, {conv.weight_shape} is '
                 'expected')
         elif (parents_key not in weights
-              or _has(weights, parents_key, conv.weight_shape)):
+              or has_tensor(weights, parents_key, conv.weight_shape)):
             children[child] = parent
     return children
 
 
-def _give_to_parents_without(weights, children):
-    """A parent the weights do not have takes the kernel of a child."""
+def _give_to_missing_parents(weights: Weights, children: dict[str, str],
+                             missing_blocks: list[str]) -> None:
+    """Give the parents in missing blocks the kernel of a child."""
+    prefixes = tuple(f'{block}.' for block in missing_blocks)
     for child, parent in children.items():
-        if f'{parent}.weight' not in weights:
+        if f'{parent}.weight' not in weights and parent.startswith(prefixes):
             weights[f'{parent}.weight'] = weights[f'{child}.weight'].clone()
 
 
-def _start_as_identity(weights, modules, blocks):
-    """Set the last norm of the blocks to zero that the weights do not have.
-
-    Only of stages that the weights do have, and where the shortcut is the
-    input itself.
+def _kernels_of_other_parents(weights: Weights, modules: Modules,
+                              children: dict[str, str]) -> Weights:
+    """Look up the kernels of parents that the weights do not mention.
 
     Returns:
-        list[str]: Names of these blocks.
+        dict[str, Tensor]: What the parents have now, by key.
     """
-    # By their norms: a parent may have been given a kernel by its child.
-    known = {
-        name
-        for name, layers in blocks.items()
-        if any(f'{layer.norm}.weight' in weights for layer in layers)
+    return {
+        f'{parent}.weight':
+        modules[parent].weight.detach().to(weights[f'{child}.weight'])
+        for child, parent in children.items()
+        if f'{parent}.weight' not in weights
     }
-    stages = {name.split('.')[0] for name in known}
-    new = []
-    for name, layers in blocks.items():
-        last = layers[-1].norm
-        factor = getattr(modules.get(last), 'weight', None)
-        if (name not in known and name.split('.')[0] in stages
-                and isinstance(shortcut(modules[name]), nn.Identity)
-                and factor is not None):
-            weights[f'{last}.weight'] = torch.zeros_like(factor)
-            new.append(name)
-    return new
 
 
-def _is_stuck(modules, blocks, name):
-    """Whether a block is trained that cannot leave the identity."""
-    last = modules[blocks[name][-1].norm]
-    return not last.weight.requires_grad and any(
-        parameter.requires_grad for parameter in modules[name].parameters())
+def _drop_own_kernels(modules: Modules, weights: Weights) -> None:
+    """End the own kernels of children, where those of a checkpoint have.
 
-
-def _align_blocks(weights, modules, blocks, children):
-    """Align every block that has children of another block and no parent."""
-    shapes = plain_shapes(modules)
-    parents = set(children.values())
-    for layers in blocks.values():
-        names = {name for layer in layers for name in layer} - {None}
-        shared = {c: p for c, p in children.items() if c in names and c != p}
-        keys = [key for key in shapes if key.rpartition('.')[0] in names]
-        # Of another norm, which may mix channels, there are none.
-        complete = {key.rpartition('.')[0] for key in keys} == names
-        if (shared and complete and not parents & names
-                and all(_has(weights, key, shapes[key]) for key in keys)):
-            align(weights, hidden_channels(layers, modules), shared)
-
-
-def _report(module, fits, new, stuck):
-    lines = []
-    shared = [fit for fit in fits if fit.child != fit.parent]
-    if shared:
-        width = max(len(fit.child) for fit in shared)
-        lines.append(f'KernelDNA: {module} takes plain weights. Parents and '
-                     'plain convolutions have theirs exactly; the kernels of '
-                     'the children became adapters:')
-        lines += [
-            f'  {fit.child:{width}} from {fit.parent:{width}} relative error '
-            f'{fit.error:.3f}, cosine {fit.cosine:.3f}' for fit in shared
-        ]
-    elif fits:
-        lines.append(f'KernelDNA: {module} takes plain weights exactly; '
-                     f'{len(fits)} convolutions have a neutral adapter.')
-    if new:
-        lines.append(f'KernelDNA: {module} has blocks that the weights do not '
-                     f'have and that start as the identity: {", ".join(new)}')
-    if stuck:
-        lines.append('KernelDNA: the last norms of these blocks are frozen at '
-                     f'zero, so that they stay it: {", ".join(stuck)}; '
-                     'norm_cfg=dict(type=\'BN\', requires_grad=True) on the '
-                     'backbone lets them learn')
-    if lines:
-        print_log('\n'.join(lines), logger='current')
+    Such a checkpoint has all kernels that are not derived, and the adapters
+    without the own kernels. A few weights of a unit end nothing.
+    """
+    convs: Modules = {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, KernelDNAConv2d)
+    }
+    if not all(f'{name}.weight' in weights
+               for name, conv in convs.items() if conv.parent in (None, conv)):
+        return
+    for name, conv in convs.items():
+        if not conv.keeps_own_kernel or f'{name}.own_weight' in weights:
+            continue
+        keys = conv.adapter.state_dict()
+        if not keys or any(f'{name}.adapter.{key}' in weights for key in keys):
+            conv.drop_own_weight()

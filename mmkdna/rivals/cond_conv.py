@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..hosts import block_name
 from ..options import LayerChoice
 from .mixing import conv_per_image, mix
 from .rival import ExpertConv
@@ -47,7 +48,7 @@ class CondConv2d(ExpertConv, nn.Conv2d):
     number, each with a deviation of its own; the deviations add up to zero.
 
     Args:
-        *args, **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
+        **kwargs: As of :class:`mmkdna.unit_conv.UnitConv`, with the
             options of :class:`CondConvOptions`.
 
     Attributes:
@@ -55,6 +56,10 @@ class CondConv2d(ExpertConv, nn.Conv2d):
             another convolution of the block gives them.
     """
     options_type = CondConvOptions
+    options: CondConvOptions
+    fc: nn.Linear | None
+    router: tuple[CondConv2d, ...]
+    routed: Tensor
     # Of the plain kernel's standard deviation.
     deviation = 0.1
 
@@ -65,7 +70,7 @@ class CondConv2d(ExpertConv, nn.Conv2d):
         first: dict[str, CondConv2d] = {}
         for name, conv in convs.items():
             if conv.options.routing == 'block':
-                router = first.setdefault(name.rpartition('.')[0], conv)
+                router = first.setdefault(block_name(name), conv)
                 if router is not conv:
                     # In a tuple it is no submodule.
                     conv.router, conv.fc = (router, ), None
@@ -88,6 +93,7 @@ class CondConv2d(ExpertConv, nn.Conv2d):
         """
         if self.router:
             return self.router[0].routed
+        assert self.fc is not None
         self.routed = torch.sigmoid(self.fc(x.mean((2, 3))))
         return self.routed
 
@@ -103,9 +109,12 @@ class CondConv2d(ExpertConv, nn.Conv2d):
     def plain_start(self, weight: Tensor) -> dict[str, Tensor]:
         """Start exactly at the plain convolution."""
         number = self.options.num_experts
-        # The same on every device and in every run.
+        # The same on every device and in every run, and adding up to zero in
+        # any precision.
         noise = torch.randn(
-            self.experts.shape, generator=torch.Generator().manual_seed(0))
+            self.experts.shape,
+            generator=torch.Generator().manual_seed(0),
+            dtype=torch.float64)
         noise = (noise - noise.mean(0)) * float(weight.std() * self.deviation)
         start = dict(experts=weight * 2 / number + noise.to(weight))
         if self.fc is not None:

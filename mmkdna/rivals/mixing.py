@@ -1,5 +1,6 @@
 """Kernels mixed for each image, and the convolution with them."""
 from __future__ import annotations
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,7 +39,7 @@ def conv_per_image(conv: nn.Conv2d,
         Tensor: Shape (N, C_out, H', W').
     """
     number = len(x)
-    padding = conv.padding
+    padding: Any = conv.padding
     if conv.padding_mode != 'zeros':
         x = F.pad(
             x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)

@@ -11,6 +11,7 @@ from ..linking import check_patterns
 from ..unit_conv import UnitConv
 
 RivalType = TypeVar('RivalType', bound='Rival')
+ModuleType = TypeVar('ModuleType', bound=nn.Module)
 
 
 class Rival(UnitConv):
@@ -24,6 +25,9 @@ class Rival(UnitConv):
     Attributes:
         dynamic (bool): Whether this convolution takes part.
     """
+
+    # That of a plain convolution; a dynamic one may have another or none.
+    weight: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,7 +48,8 @@ class Rival(UnitConv):
         check_patterns({name: conv.options for name, conv in convs.items()})
         taking = {
             name: conv
-            for name, conv in convs.items() if conv.options.take(name, conv)
+            for name, conv in convs.items()
+            if isinstance(conv, nn.Conv2d) and conv.options.take(name, conv)
         }
         if not taking:
             warnings.warn(
@@ -92,7 +97,7 @@ class Rival(UnitConv):
         """
         raise NotImplementedError
 
-    def adopt(self, module: nn.Module) -> nn.Module:
+    def adopt(self, module: ModuleType) -> ModuleType:
         """Make a new module one of this convolution's.
 
         Args:
@@ -154,6 +159,47 @@ class Rival(UnitConv):
         return f'{super().extra_repr()}, {part}'
 
 
+class Annealed(Rival):
+    """A rival whose attention starts soft and sharpens in the first epochs.
+
+    A subclass calls :meth:`start_annealing` when it becomes dynamic, and
+    computes with ``progress``, however soft or sharp that is in its method.
+    :class:`mmkdna.rivals.TemperatureHook` sets it; without the hook it stays
+    as it is. It is saved with the weights, so whoever resumes, deploys or
+    fine-tunes goes on with what training has reached.
+
+    Attributes:
+        progress (Tensor): Buffer, shape (), of a dynamic convolution: 0 at
+            the start, 1 where the attention is as sharp as it gets.
+    """
+
+    progress: Tensor
+
+    def start_annealing(self) -> None:
+        """Get ``progress``, at the start."""
+        self.register_buffer('progress', self.weight.detach().new_zeros(()))
+
+    def set_progress(self, progress: float) -> None:
+        """Make the attention as sharp as it is at a point of training.
+
+        Args:
+            progress (float): From 0, the start, to 1, the end.
+        """
+        self.progress.fill_(progress)
+
+    def temperature(self, start: float) -> Tensor:
+        """What logits are divided by.
+
+        Args:
+            start (float): The temperature where ``progress`` is 0.
+
+        Returns:
+            Tensor: Shape (), 1 where ``progress`` is 1, and in proportion
+            between.
+        """
+        return start + (1 - start) * self.progress
+
+
 class ExpertConv(Rival):
     """A rival with several kernels, its experts, in the place of one.
 
@@ -165,8 +211,10 @@ class ExpertConv(Rival):
         experts (nn.Parameter): Shape (K, C_out, C_in / groups, kH, kW), of a
             dynamic convolution.
     """
+    experts: nn.Parameter
+
     # Which expert ``weight`` shows.
-    _shown = 0
+    _shown: int = 0
 
     def make_experts(self, number: int) -> None:
         """Replace the kernel by experts.
@@ -183,7 +231,7 @@ class ExpertConv(Rival):
         del self.weight
         self.experts = nn.Parameter(experts, weight.requires_grad)
 
-    def apply(self: RivalType, fn: Any) -> RivalType:
+    def apply(self, fn: Any) -> ExpertConv:
         """Apply a function to this module and its children.
 
         Args:
@@ -196,11 +244,22 @@ class ExpertConv(Rival):
         super().apply(fn)
         try:
             for self._shown in range(1,
-                                     len(self._parameters.get('experts', ''))):
+                                     len(self.experts) if self.dynamic else 0):
                 fn(self)
         finally:
             self._shown = 0
         return self
+
+    def _conv_forward(self, x: Tensor, weight: Tensor,
+                      bias: Tensor | None) -> Tensor:
+        # efficient_conv_bn_eval comes here past forward, with one kernel.
+        if self.dynamic:
+            raise RuntimeError(
+                f'a {type(self).__name__} is given one kernel to convolve '
+                f'with, but it mixes {len(self.experts)} experts for each '
+                'image: efficient_conv_bn_eval is not possible, turn it off')
+        return super()._conv_forward(  # type: ignore[misc]
+            x, weight, bias)
 
     def __getattr__(self, name: str) -> Any:
         if name == 'weight' and 'experts' in self.__dict__['_parameters']:

@@ -7,7 +7,9 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import nn
 
+from mmkdna import switch_to_deploy
 from mmkdna.analysis import image_shape, model_cost
+from mmkdna.deploy import deploy_config, plain_config
 from mmkdna.launch.model import init_model
 from tests.runs import CONFIGS
 
@@ -78,6 +80,35 @@ def test_plain_figures_are_those_of_the_plain_network(name):
     assert ours.parameters < plain.parameters
     assert ours.flops > plain.flops
     assert (ours.children > 0, plain.children) == (True, 0)
+
+
+RESNET18 = 'resnet/kdna-resnet18_8xb32_in1k.py'
+
+
+@pytest.mark.parametrize('name, conv_cfg', [
+    (RESNET18, dict()),
+    (RESNET18, dict(share=False)),
+    (RESNET18, dict(norm_cfg=dict(type='GN', num_groups=2))),
+    (RESNET18, dict(modulation=('filter', ))),
+    ('mask_rcnn/mask-rcnn_r50-kdna_kdna-fpn_1x_coco.py', dict()),
+])
+def test_the_plain_figures_of_a_deployed_model_are_those_of_the_trained(
+        name, conv_cfg):
+    cfg = read(
+        name, **{
+            f'backbone.conv_cfg.{key}': value
+            for key, value in dict(conv_cfg, type='KernelDNA').items()
+        })
+    trained = init_model(cfg)
+    before = model_cost(trained, SIZE)
+    plain = model_cost(init_model(plain_config(cfg)), SIZE)
+    for deployed in (init_model(deploy_config(cfg)),
+                     switch_to_deploy(trained)):
+        after = model_cost(deployed, SIZE)
+        assert after[3:5] == before[3:5] == plain[:2] == plain[3:5]
+        assert (after.children, plain.children) == (0, 0)
+        assert after.parameters == sum(p.numel()
+                                       for p in deployed.parameters())
 
 
 def test_the_paper_s_networks():

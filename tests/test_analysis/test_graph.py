@@ -1,7 +1,9 @@
 """The picture says what the table says."""
 import re
+from xml.etree import ElementTree
 
 import pytest
+from matplotlib import rc_context
 from matplotlib.colors import to_hex
 from PIL import Image
 from torch import nn
@@ -42,6 +44,23 @@ def test_svg(model, tmp_path):
         parent=roles.count('parent'),
         plain=roles.count('plain') + 1)
     assert arrows == roles.count('child') == 2
+
+
+def test_a_convolution_is_labelled_by_its_name_in_its_row(model, tmp_path):
+    model = nn.ModuleDict(dict(backbone=model, conv1=nn.Conv2d(3, 8, 7)))
+    # With its text as text, not as outlines.
+    with rc_context({'svg.fonttype': 'none'}):
+        draw_sharing(model, tmp_path / 'graph.svg')
+    texts = [
+        text.text for text in ElementTree.parse(tmp_path / 'graph.svg').iter(
+            '{http://www.w3.org/2000/svg}text')
+    ]
+    # A row has its stage, if any, then a size and a name per convolution.
+    assert texts[:15] == [
+        'backbone.layer1', '3×3', '0.conv2', '3×3', '1.conv2', '3×3',
+        '2.conv2', 'backbone.layer2', '3×3', '0.conv2', 'backbone', '7×7',
+        'stem', '7×7', 'conv1'
+    ]
 
 
 def test_kin_of_several_stages(tmp_path):

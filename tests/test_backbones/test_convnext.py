@@ -9,8 +9,8 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmkdna import KernelDNAConv2d, switch_to_deploy
-from mmkdna.deploy import deploy_config
-from tests.runs import CONFIGS, load_tool
+from mmkdna.deploy import deploy_config, plain_config
+from tests.runs import CONFIGS
 from tests.utils import children_of, kernel_dna, randomize, relative_error
 
 SMALL = dict(depths=[2, 2, 5, 3], channels=[8, 16, 24, 32])
@@ -289,13 +289,12 @@ def test_learning_rates_that_decay_with_depth(scope):
     assert len(set(rates.values())) > 3
 
 
-def test_the_tools_know_it_by_its_prefix():
+def test_the_other_forms_know_it_by_its_prefix():
     config = Config.fromfile(CONFIGS / f'{DOWNSTREAM["mmdet"]}.py')
     init_default_scope('mmdet')
-    plain = load_tool('analysis_tools/benchmark').plain_config(
-        copy.deepcopy(config.model))
-    plain.backbone.update(arch=SMALL)
-    assert not kernel_dna(MODELS.build(plain.backbone))
+    plain = plain_config(config).model.backbone
+    plain.update(arch=SMALL)
+    assert not kernel_dna(MODELS.build(plain))
     deployed = deploy_config(config).model.backbone
     deployed.update(arch=SMALL)
     convs = kernel_dna(MODELS.build(deployed)).values()

@@ -13,7 +13,8 @@ from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
-from mmkdna.checkpoints.files import CheckpointError, load_file
+from mmkdna.checkpoints.files import (CheckpointError, load_file,
+                                      load_with_state)
 
 
 class Payload:
@@ -135,6 +136,70 @@ def test_numpy_values_are_left_out_aloud(tmp_path):
         load_file(path)
 
 
+@pytest.mark.parametrize('form', [{}, OLD])
+@pytest.mark.parametrize('opened', [False, True])
+def test_training_state_is_read_exactly(tmp_path, form, opened):
+    path = tmp_path / 'a.pth'
+    state = training_state()
+    state['log_scalars']['empty'] = HistoryBuffer(max_length=7)
+    values = [
+        np.float64(1 / 3),
+        np.int64(-2),
+        np.bool_(True),
+        np.str_('\xe9'),
+        np.zeros((0, 2)),
+        np.array(7.5),
+        np.array(['a', 'bc']),
+        np.arange(6, dtype='>i2').reshape(2, 3).T, b'\x00\xff', (np.uint8(1), )
+    ]
+    torch.save(
+        dict(state_dict=state_dict(), message_hub=state, values=values), path,
+        **form)
+    if opened:
+        with open(path, 'rb') as file:
+            checkpoint = load_with_state(io.BytesIO(file.read()))
+    else:
+        checkpoint = load_with_state(path)
+    read = checkpoint['message_hub']
+    assert read['runtime_info'] == state['runtime_info']
+    assert type(read['runtime_info']['best_score']) is np.float64
+    for key, buffer in state['log_scalars'].items():
+        assert type(read['log_scalars'][key]) is HistoryBuffer
+        assert read['log_scalars'][key].max_length == buffer.max_length
+        for ours, theirs in zip(read['log_scalars'][key].data, buffer.data):
+            np.testing.assert_array_equal(ours, theirs, strict=True)
+            assert ours.flags.writeable
+    read['log_scalars']['loss'].update(1.5)
+    assert read['log_scalars']['loss'].mean() == 1
+    for ours, theirs in zip(checkpoint['values'], values):
+        assert type(ours) is type(theirs)
+        np.testing.assert_array_equal(ours, theirs, strict=True)
+        if isinstance(theirs, (np.ndarray, np.generic)):
+            assert ours.dtype == theirs.dtype
+
+
+@pytest.mark.parametrize('strategy', ['cos', 'linear'])
+def test_a_scheduler_goes_on(tmp_path, strategy):
+    path = tmp_path / 'a.pth'
+    weights = [nn.Parameter(torch.ones(3))]
+
+    def build():
+        return PARAM_SCHEDULERS.get('OneCycleLR')(
+            torch.optim.SGD(weights, lr=0.1),
+            eta_max=0.1,
+            total_steps=10,
+            anneal_strategy=strategy)
+
+    scheduler = build()
+    torch.save(
+        dict(
+            message_hub=training_state(),
+            param_schedulers=scheduler.state_dict()), path)
+    other = build()
+    other.load_state_dict(load_with_state(path)['param_schedulers'])
+    assert other.state_dict() == scheduler.state_dict()
+
+
 def save_payload(path, payload, form):
     """Save it in one of the ways that torch.load takes."""
     if form == 'pickle':
@@ -152,6 +217,9 @@ def save_payload(path, payload, form):
 def test_pickle_that_would_run_code(tmp_path, form):
     path, ran = tmp_path / 'a.pth', tmp_path / 'ran'
     save_payload(path, Payload(ran), form)
+    with pytest.raises(CheckpointError, match='a.pth') as error:
+        load_with_state(path)
+    assert not ran.exists()
     with pytest.raises(CheckpointError, match='a.pth') as error:
         load_file(path)
     assert not ran.exists()
@@ -185,6 +253,8 @@ def test_training_state_opens_no_door(tmp_path):
     assert torch.load(path, weights_only=False)['a'] is np.ndarray.tofile
     with pytest.raises(CheckpointError, match='a.pth: a: '):
         load_file(path)
+    with pytest.raises(CheckpointError, match='tofile is no state of a tr'):
+        load_with_state(path)
     # What getattr gave is called.
     save_program(path, to_file + b')R')
     with pytest.raises(CheckpointError, match='not callable'):

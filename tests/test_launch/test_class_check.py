@@ -12,6 +12,7 @@ from mmengine.hub import get_config
 
 import mmkdna  # noqa: F401
 from mmkdna.launch.class_check import check_classes
+from mmkdna.launch.errors import CommandError
 from tests.runs import CONFIGS
 
 SPLITS = ('train', 'val', 'test')
@@ -29,7 +30,7 @@ def check(cfg, splits=SPLITS):
 
 
 def refused(cfg, splits=SPLITS):
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(CommandError) as stopped:
         check(cfg, splits)
     return str(stopped.value)
 

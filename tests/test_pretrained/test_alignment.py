@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkdna.hosts import block_layers
-from mmkdna.pretrained import plain
-from mmkdna.pretrained.alignment import _permute, align, hidden_channels
+from mmkdna.pretrained.alignment import (_permute, align, align_blocks,
+                                         hidden_channels)
 from tests.utils import children_of
 
 HOSTS = ('mmdet', 'mmpretrain', 'mmseg')
@@ -71,7 +71,7 @@ def test_aligning_changes_no_output(network, host):
     before = answer(theirs)
     weights = dict(theirs.state_dict())
     ours = build(network, host)
-    plain._align_blocks(weights, *parts(ours), parents_of(ours))
+    align_blocks(weights, *parts(ours), parents_of(ours))
     changed = {
         '.'.join(key.split('.')[:2])
         for key, value in theirs.state_dict().items()
@@ -84,7 +84,7 @@ def test_aligning_changes_no_output(network, host):
 
 @pytest.mark.parametrize('host', HOSTS)
 @pytest.mark.parametrize('network', NETWORKS)
-def test_a_permuted_and_scaled_copy_is_found(network, host, monkeypatch):
+def test_a_permuted_and_scaled_copy_is_found(network, host):
     theirs, ours = plain_net(network, host), build(network, host)
     weights, parents = dict(theirs.state_dict()), parents_of(ours)
     modules, blocks = parts(ours)
@@ -99,11 +99,9 @@ def test_a_permuted_and_scaled_copy_is_found(network, host, monkeypatch):
         for hidden in hidden_channels(blocks[block], modules):
             channels = len(weights[f'{hidden.producer.conv}.weight'])
             _permute(weights, hidden, torch.randperm(channels))
-    fits = []
-    monkeypatch.setattr(plain, '_report',
-                        lambda module, found, *_: fits.extend(found))
     theirs.load_state_dict(weights)
     load_state_dict(ours.double(), weights, strict=True, logger='silent')
+    fits = ours.plain_report.fits
     errors = {fit.child: fit.error for fit in fits}
     cosines = {fit.child: fit.cosine for fit in fits}
     for name in copies:
@@ -124,7 +122,7 @@ def test_only_the_expansion_or_only_the_projection_shared():
         parents = parents_of(ours)
         assert {name.split('.')[3] for name in parents} == {str(place)}
         before, weights = answer(theirs), dict(theirs.state_dict())
-        plain._align_blocks(weights, *parts(ours), parents)
+        align_blocks(weights, *parts(ours), parents)
         theirs.load_state_dict(weights)
         torch.testing.assert_close(
             answer(theirs), before, rtol=1e-11, atol=1e-12)
@@ -143,7 +141,7 @@ def test_channels_stay_in_their_groups(norm):
         build('bottleneck', norm_cfg=cfg, sharing_stages=stages)
         for stages in ((), (3, 4)))
     weights = dict(theirs.state_dict())
-    plain._align_blocks(weights, *parts(ours), parents_of(ours))
+    align_blocks(weights, *parts(ours), parents_of(ours))
     same = all(
         torch.equal(weights[key], value)
         for key, value in theirs.state_dict().items())
@@ -163,7 +161,7 @@ def test_blocks_with_more_in_them_are_left_alone():
     assert all(not modules[name].with_se for name in blocks)
     theirs = MODELS.build(dict(type='mmpretrain.MobileNetV3')).double()
     before, weights = answer(theirs), dict(theirs.state_dict())
-    plain._align_blocks(weights, *parts(net), parents_of(net))
+    align_blocks(weights, *parts(net), parents_of(net))
     theirs.load_state_dict(weights)
     torch.testing.assert_close(answer(theirs), before, rtol=1e-11, atol=1e-12)
 
@@ -198,7 +196,7 @@ def test_other_networks_of_these_blocks(cfg):
         dict(cfg, conv_cfg=dict(type='KernelDNA', kernel_sizes=(1, 3))))
     before, weights = answer(theirs), dict(theirs.state_dict())
     load_state_dict(ours, weights, strict=True, logger='silent')
-    plain._align_blocks(weights, *parts(ours), parents_of(ours))
+    align_blocks(weights, *parts(ours), parents_of(ours))
     theirs.load_state_dict(weights)
     torch.testing.assert_close(answer(theirs), before, rtol=1e-10, atol=1e-11)
 

@@ -50,6 +50,8 @@ def test_before_the_first_iteration_only(ema, weights, tmp_path, calls):
     whole.train()
     (batches, fitted, explained), = calls
     assert [batch.shape for batch in batches] == [(4, 3, 32, 32)] * 3
+    # Where there is a GPU, the model is there.
+    assert {batch.device.type for batch in batches} == {'cpu'}
     assert len(explained) == 4 and all(explained.values())
     assert not any('own_' in key for key in fitted)
     # From the first iteration on nothing of the own kernels is there.

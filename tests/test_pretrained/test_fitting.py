@@ -1,4 +1,6 @@
 """Blocks with children, fitted on images."""
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkdna.pretrained.fitting import (RIDGE, _Sums, fit_children,
+from mmkdna.pretrained.fitting import (RIDGE, Moments, fit_children,
                                        training_inputs)
 from tests.utils import children_of, relative_error
 
@@ -163,7 +165,7 @@ def test_least_squares(stride):
     conv = nn.Conv2d(6, 4, 1, stride=stride, bias=False).double()
     norm = nn.BatchNorm2d(4).double().eval()
     mixing = torch.randn(6, 6, dtype=torch.float64)
-    sums, rows, targets = _Sums(), [], []
+    moments, rows, targets = Moments(), [], []
     for number in (2, 3):
         features = torch.einsum(
             'oc,nchw->nohw', mixing,
@@ -173,11 +175,11 @@ def test_least_squares(stride):
             'oc,nchw->nohw', torch.randn(
                 4, 6, dtype=torch.float64), read) + torch.randn(
                     number, 4, *read.shape[2:], dtype=torch.float64)
-        sums.add(features, target, (stride, stride))
+        moments.add(features, target, (stride, stride))
         rows.append(read.permute(0, 2, 3, 1).reshape(-1, 6).numpy())
         targets.append(target.permute(0, 2, 3, 1).reshape(-1, 4).numpy())
     with torch.no_grad():
-        share = sums.solve(conv, norm)
+        share = moments.solve(conv, norm)
     x, y = np.concatenate(rows), np.concatenate(targets)
     centred, wanted = x - x.mean(0), y - y.mean(0)
     # The ridge as rows of its own.
@@ -231,6 +233,22 @@ def test_the_output_of_a_block_that_ends_in_an_addition_in_place():
     assert all(share > 0.8 for share in explained.values())
     with torch.no_grad():
         assert relative_error(ours(inputs)[-1], before) < 0.2
+
+
+def test_one_batch_at_a_time_is_where_the_model_is(monkeypatch):
+    _, ours = networks('bottleneck')
+    given, alive = [], []
+    original = type(ours).forward
+
+    def forward(self, x):
+        given.append(weakref.ref(x))
+        alive.append(sum(batch() is not None for batch in given))
+        return original(self, x)
+
+    monkeypatch.setattr(type(ours), 'forward', forward)
+    fit_children(ours, [pictures(2) for _ in range(3)], ours.forward)
+    # Each of 3 batches through both networks, for each block.
+    assert alive == [1] * (3 * 2 * len(FITTED['bottleneck']))
 
 
 def picture(size):

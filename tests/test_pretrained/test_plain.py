@@ -474,17 +474,6 @@ def test_a_dead_parent_filter_gets_no_endless_factor():
     assert float(module[0][0].adapter.filter.detach()[3]) == 1
 
 
-def test_a_parent_without_weights_takes_its_childs():
-    weights = weights_of_kin()
-    for key in ('0.1.weight', '0.1.bias'):
-        del weights[key]
-    module = make_kin()
-    load_state_dict(module, weights, logger='silent')
-    child, parent = kernel_dna(module).values()
-    assert torch.equal(parent.weight, weights['0.0.weight'])
-    torch.testing.assert_close(child.kernel(), 2 * parent.weight)
-
-
 def test_a_new_parent_in_resnet50():
     theirs = torchvision_net('resnet50')
     ours = load(resnet(50), theirs.state_dict())
@@ -617,25 +606,6 @@ def test_weights_of_something_else_leave_the_module_alone(log):
         torch.equal(value, before[key])
         for key, value in model.state_dict().items())
     assert log == []
-
-
-def test_only_a_block_with_an_identity_shortcut_starts_as_one(log):
-    """Without its first block a stage would be dead, not the identity."""
-    weights = build('KernelDNAMobileNetV2', sharing_stages=()).state_dict()
-    cut = {
-        key: value
-        for key, value in weights.items()
-        if not key.startswith(('layer3.0.', 'layer4.2.', 'layer6.'))
-    }
-    model = build('KernelDNAMobileNetV2', sharing_stages=())
-    load(model, cut)
-    assert log == [
-        'KernelDNA: KernelDNAMobileNetV2 has blocks that the weights do not '
-        'have and that start as the identity: layer4.2'
-    ]
-    assert float(model.layer3[0].conv[2].bn.weight.detach().min()) == 1
-    assert float(model.layer6[1].conv[2].bn.weight.detach().min()) == 1
-    assert float(model.layer4[2].conv[2].bn.weight.detach().max()) == 0
 
 
 def test_half_and_double_precision():

@@ -1,6 +1,7 @@
 """CondConv: its formula, its routing by block, its start."""
 import pytest
 import torch
+from mmengine.registry import MODELS
 from torch import nn
 
 from mmkdna import link_kernels
@@ -35,3 +36,17 @@ def test_a_block_routes_once():
     ])
     link_kernels(two_blocks)
     assert all(block[0].fc is not None for block in two_blocks)
+
+
+@pytest.mark.parametrize('host', ['mmdet', 'mmpretrain'])
+def test_a_block_of_conv_modules_routes_once(host):
+    conv_cfg = dict(
+        type='CondConv', routing='block', kernel_sizes=(1, ), num_experts=2)
+    backbone = MODELS.build(
+        dict(type=f'{host}.MobileNetV2', widen_factor=0.25, conv_cfg=conv_cfg))
+    routers = {
+        n: c.fc is not None
+        for n, c in backbone.named_modules()
+        if isinstance(c, CondConv2d) and c.dynamic and 'layer6.1' in n
+    }
+    assert list(routers.values()) == [True, False], routers

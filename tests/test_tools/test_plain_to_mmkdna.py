@@ -218,7 +218,7 @@ def test_weights_of_another_network(backbone, folder, refused):
     [
         ('layer2.1.conv1.weight', False),
         # Adapters, norms and the head have what they start with.
-        ('layer3.1.conv2.weight', True),
+        ('layer4.1.conv2.weight', True),
         ('layer2.1.bn1.weight', True),
         ('fc.weight', True),
     ])

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from mmkdna.launch.config import read_config
 from mmkdna.launch.data_check import check_data
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model_check import check_model, check_recomputing
 from tests.runs import CONFIGS, ROOT, TOOLS, load_tool, logged, run, run_tool
 
@@ -187,6 +188,11 @@ def test_refuses_a_checkpoint(classifier, refuse, tool, args, what):
         (['conv_cfg.name_pattern=layer7'], ['layer7', 'matches none']),
         (['depth=19'], ['depth=19', '(18, 34, 50, 101)']),
         (['type=KernelDNANet'], ['KernelDNANet', 'registry']),
+        (['conv_cfg.type=kerneldn'], [
+            'model.backbone.conv_cfg.type=kerneldn', 'nearest',
+            'one is KernelDNA', 'custom_imports'
+        ]),
+        (['norm_cfg.type=BNN'], ['model.backbone.norm_cfg.type=BNN', 'is BN']),
     ],
     ids=lambda value: value[0])
 def test_refuses_a_model(classifier, refuse, options, said):
@@ -275,7 +281,7 @@ def test_data_that_comes_by_itself_may_be_missing(classifier):
         type='CIFAR10', data_root='none', pipeline=[])
     check_data(cfg, ['train'])
     cfg.train_dataloader.dataset.download = False
-    with pytest.raises(SystemExit, match='none is expected'):
+    with pytest.raises(CommandError, match='none is expected'):
         check_data(cfg, ['train'])
 
 
@@ -334,7 +340,7 @@ def test_amp(monkeypatch):
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     assert cfg.optim_wrapper.loss_scale == 'dynamic'
     cfg = Config(dict(optim_wrapper=dict(type='DeepSpeedOptimWrapper')))
-    with pytest.raises(SystemExit, match='DeepSpeedOptimWrapper'):
+    with pytest.raises(CommandError, match='DeepSpeedOptimWrapper'):
         use_amp(cfg)
 
 

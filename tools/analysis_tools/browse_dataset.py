@@ -11,12 +11,14 @@ from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
 from mmengine.utils import track_iter_progress
 
 import mmkdna  # noqa: F401
-from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
 from mmkdna.launch.data_check import check_data, leaf_datasets
+from mmkdna.launch.errors import CommandError
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of browse_dataset.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file')
@@ -75,23 +77,23 @@ def draw(visualizer, name, item, **options):
     visualizer.add_datasample(name, image, sample, draw_pred=False, **options)
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Browse."""
-    args = parse_args(get_parser())
     if args.not_show and not args.output_dir:
-        raise SystemExit(
+        raise CommandError(
             '--not-show is given without --output-dir, but the pictures have '
             'to go somewhere: add --output-dir FOLDER, or leave --not-show '
             'away')
     if args.number is not None and args.number < 1:
-        raise SystemExit(
+        raise CommandError(
             f'--number {args.number} is given, at least 1 picture '
             'is expected: leave --number away for all')
     cfg = read_config(args.config, args.cfg_options)
     for key in (f'{args.split}_dataloader', 'visualizer'):
         if not cfg.get(key):
-            raise SystemExit(f'{args.config} has no {key}, which --split '
-                             f'{args.split} is drawn with')
+            raise CommandError(f'{args.config} has no {key}, which --split '
+                               f'{args.split} is drawn with')
     check_data(cfg, (args.split, ))
     if args.split != 'train':
         load_labels_first(cfg[f'{args.split}_dataloader'])

@@ -14,15 +14,17 @@ from pathlib import Path
 
 from mmkdna.analysis import image_shape, model_cost
 from mmkdna.analysis.tables import billions, markdown_table, millions
-from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model_check import check_model
 
 HEAD = ('config', 'image', 'parameters', 'plain', 'saved', 'FLOPs', 'plain',
         'children')
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of get_flops.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('configs', nargs='+', metavar='CONFIG')
@@ -38,12 +40,12 @@ def get_parser():
     return parser
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Count and print."""
-    args = parse_args(get_parser())
     if args.shape and min(args.shape) < 1:
-        raise SystemExit(f'--shape {args.shape} is given, two positive '
-                         'numbers of pixels are expected')
+        raise CommandError(f'--shape {args.shape} is given, two positive '
+                           'numbers of pixels are expected')
     cfgs = {path: read_config(path, args.cfg_options) for path in args.configs}
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
@@ -52,11 +54,11 @@ def main():
         try:
             shape = args.shape or image_shape(cfg)
         except ValueError as error:
-            raise SystemExit(f'{path}: {error}: give --shape H W') from error
+            raise CommandError(f'{path}: {error}: give --shape H W') from error
         try:
             costs[path] = model_cost(check_model(cfg), shape)
         except NotImplementedError as error:
-            raise SystemExit(f'{path}: {error}') from error
+            raise CommandError(f'{path}: {error}') from error
     rows = []
     for path, cost in costs.items():
         saved = 1 - cost.parameters / cost.plain_parameters

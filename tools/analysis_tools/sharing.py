@@ -7,14 +7,16 @@ from pathlib import Path
 
 from mmkdna import sharing_table
 from mmkdna.analysis import draw_sharing
-from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model_check import check_model
 
 FORMATS = ('.svg', '.png', '.pdf')
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of sharing.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file')
@@ -24,12 +26,12 @@ def get_parser():
     return parser
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Print and draw."""
-    args = parse_args(get_parser())
     if args.out and not args.out.endswith(FORMATS):
-        raise SystemExit(f'--out {args.out} is given, a name that ends with '
-                         f'one of {", ".join(FORMATS)} is expected')
+        raise CommandError(f'--out {args.out} is given, a name that ends with '
+                           f'one of {", ".join(FORMATS)} is expected')
     cfg = read_config(args.config, args.cfg_options)
     model = check_model(cfg)
     if args.out:

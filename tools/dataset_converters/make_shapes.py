@@ -20,7 +20,6 @@ and does not occur: read them with ``reduce_zero_label=True``.
 """
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -28,6 +27,9 @@ import cv2
 import numpy as np
 from mmengine.utils import track_iter_progress
 from pycocotools import mask as coco_mask
+
+from mmkdna.launch.command import command
+from mmkdna.launch.errors import CommandError
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
 BACKGROUND = len(CLASSES) + 1
@@ -323,7 +325,8 @@ def make_shapes(out, num_train=800, num_val=100, size=128, seed=0):
         new.rename(out)
 
 
-def parse_args():
+def get_parser() -> argparse.ArgumentParser:
+    """The arguments of make_shapes.py."""
     parser = argparse.ArgumentParser(
         description='Make a dataset of textured shapes in COCO and ADE20K '
         'layout')
@@ -349,15 +352,17 @@ def parse_args():
         help='height and width of the images (default: %(default)s)')
     parser.add_argument(
         '--seed', type=int, default=0, help='seed (default: %(default)s)')
-    return parser.parse_args()
+    return parser
 
 
-def main():
-    args = parse_args()
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
+    """Make the dataset."""
     try:
-        make_shapes(**vars(args))
+        make_shapes(args.out, args.num_train, args.num_val, args.size,
+                    args.seed)
     except (ValueError, OSError) as error:
-        sys.exit(f'make_shapes.py: error: {error}')
+        raise CommandError(f'make_shapes.py: error: {error}') from error
     print(f'Shapes are in {args.out}')
 
 

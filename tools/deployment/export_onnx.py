@@ -19,8 +19,10 @@ from torch import nn
 
 from mmkdna import switch_to_deploy
 from mmkdna.checkpoints.files import CheckpointError
-from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import init_model
 from mmkdna.launch.outputs import check_output
 
@@ -94,7 +96,7 @@ class Exported(nn.Module):
         return (out, ) if torch.is_tensor(out) else tuple(out)
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of export_onnx.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config of the model')
@@ -155,9 +157,10 @@ def export(model, path, size, opset):
         with torch.no_grad():
             outputs = model(inputs)
     except RuntimeError as error:
-        sys.exit('--size {} {} is given, but the model takes no image of that '
-                 'size: many models, such as YOLOX and RTMDet, need multiples '
-                 'of 32: {}'.format(*size, error))
+        raise CommandError(
+            '--size {} {} is given, but the model takes no image of that '
+            'size: many models, such as YOLOX and RTMDet, need multiples '
+            'of 32: {}'.format(*size, error)) from error
     names = [f'output{i}' for i in range(len(outputs))]
     axes = {
         name: {
@@ -248,29 +251,29 @@ def largest_error(model, path, size):
     return worst
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Export."""
-    args = parse_args(get_parser())
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        sys.exit(f'{error.name} is needed to export and to check what was '
-                 'exported: pip install \'mmkdna[deploy]\'')
+        raise CommandError(
+            f'{error.name} is needed to export and to check what was '
+            'exported: pip install \'mmkdna[deploy]\'') from error
     folder = os.path.dirname(os.path.abspath(args.out))
     if not os.path.isdir(folder):
-        sys.exit(f'{args.out} is given to write to, but there is no such '
-                 'folder')
+        raise CommandError(
+            f'{args.out} is given to write to, but there is no such '
+            'folder')
     cfg = read_config(args.config, args.cfg_options)
-    try:
-        check_output(args.out, args.config, args.checkpoint)
-    except ValueError as error:
-        sys.exit(str(error))
+    check_output(args.out, args.config, args.checkpoint)
     try:
         model = init_model(cfg, args.checkpoint)
     except (CheckpointError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f'{args.checkpoint} is given, the checkpoint of a model of '
-                 f'{args.config} is expected: {error}')
+        raise CommandError(
+            f'{args.checkpoint} is given, the checkpoint of a model of '
+            f'{args.config} is expected: {error}') from error
     # In eval mode itself as well: torch exports in that mode, and then sets
     # every module back to that of the outermost.
     model = Exported(switch_to_deploy(model)).eval()
@@ -281,11 +284,12 @@ def main():
         try:
             error = largest_error(model, path, args.size)
         except ValueError as refusal:
-            sys.exit(f'{refusal}; nothing was written')
+            raise CommandError(f'{refusal}; nothing was written') from refusal
         if not error <= TOLERANCE:
-            sys.exit(f'The graph deviates from torch by {error:.1e} of the '
-                     f'largest value, at most {TOLERANCE:.0e} is expected: '
-                     'nothing was written')
+            raise CommandError(
+                f'The graph deviates from torch by {error:.1e} of the '
+                f'largest value, at most {TOLERANCE:.0e} is expected: '
+                'nothing was written')
         os.replace(path, args.out)
     print(f'{args.out}: batch {BATCHES} and two sizes agree with torch, '
           f'largest error {error:.1e} of the largest value')

@@ -3,14 +3,16 @@ import argparse
 from pathlib import Path
 
 import mmkdna  # noqa: F401
-from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
+from mmkdna.launch.errors import CommandError
 
 # Not .json, which has no tuples.
 FORMATS = ('.py', '.yml')
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of print_config.py."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
@@ -22,11 +24,11 @@ def get_parser():
     return parser
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Print."""
-    args = parse_args(get_parser())
     if args.save_path and not args.save_path.endswith(FORMATS):
-        raise SystemExit(
+        raise CommandError(
             f'--save-path {args.save_path} is given, but a config is a file '
             f'in one of the formats {", ".join(FORMATS)}')
     cfg = read_config(args.config, args.cfg_options)

@@ -3,11 +3,11 @@
 Usage: python tools/misc/update_zoo.py [FOLDER ...]
 
 For every config in a folder that has a metafile, or in those named only, as
-``configs/resnet``: parameters, FLOPs and
-children, computed from the built model, into its entry; what else an entry
-says (``Results``, ``Weights``) stays. The data of all go into the collection.
-Then ``model-index.yml`` and the tables
-in README.md, docs and the READMEs of the folders; a table stands between
+``configs/resnet``: parameters, FLOPs and children, computed from the built
+model, into its entry; what else an entry says (``Results``, ``Weights``)
+stays. The data of all go into the collection. Then ``model-index.yml`` and the
+tables in README.md, docs and the READMEs of the folders; a table stands
+between
 
     <!-- zoo PATTERN [PATTERN ...] -->
     <!-- end of zoo -->
@@ -27,6 +27,8 @@ from mmengine.logging import MMLogger
 
 from mmkdna.analysis import image_shape, model_cost
 from mmkdna.analysis.tables import billions, markdown_table, millions
+from mmkdna.launch.command import command
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import init_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,6 +169,9 @@ def fill_tables(path, models):
 def make_table(models, path):
     """A table of models.
 
+    It has no column of plain FLOPs, which are those of the model up to its
+    gates.
+
     Args:
         models (list[dict]): Their entries.
         path (Path): The file the table is for, which links start from.
@@ -178,8 +183,8 @@ def make_table(models, path):
         name for name in METRICS if any(
             name in metrics_of(model) for model in models)
     ] or ['result']
-    head = ('config', 'image', 'parameters', 'plain', 'FLOPs', 'plain',
-            'children', *metrics)
+    head = ('config', 'image', 'parameters', 'plain', 'FLOPs', 'children',
+            *metrics)
     rows = []
     for model in models:
         data = model['Metadata']
@@ -187,8 +192,8 @@ def make_table(models, path):
             (f'[{model["Name"]}]({link(model["Config"], path)})',
              data['Image'], millions(data['Parameters']),
              millions(data['Plain Parameters']), billions(data['FLOPs']),
-             billions(data['Plain FLOPs']), data['Children'],
-             *(result_of(model, name, path) for name in metrics)))
+             data['Children'], *(result_of(model, name, path)
+                                 for name in metrics)))
     return markdown_table(head, rows)
 
 
@@ -247,8 +252,8 @@ class Dumper(yaml.SafeDumper):
         return super().increase_indent(flow, False)
 
 
-def parse_args():
-    """Read the command line."""
+def get_parser() -> argparse.ArgumentParser:
+    """The arguments of update_zoo.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         'folders',
@@ -256,17 +261,17 @@ def parse_args():
         type=lambda folder: Path(folder).resolve(),
         metavar='FOLDER',
         help='default: all that have a metafile')
-    args = parser.parse_args()
-    for folder in args.folders:
-        if not (folder / 'metafile.yml').is_file():
-            parser.error(f'{folder} is given as folder, but has no '
-                         'metafile.yml: write one with its Collections')
-    return args
+    return parser
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Compute and write."""
-    folders = parse_args().folders
+    folders = args.folders
+    for folder in folders:
+        if not (folder / 'metafile.yml').is_file():
+            raise CommandError(f'{folder} is given as folder, but has no '
+                               'metafile.yml: write one with its Collections')
     MMLogger.get_instance('update_zoo', log_level='ERROR')
     for metafile, paths in find_configs().items():
         if folders and metafile.parent not in folders:

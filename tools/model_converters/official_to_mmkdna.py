@@ -14,6 +14,8 @@ import torch
 
 import mmkdna
 from mmkdna.checkpoints.files import load_file, save_file
+from mmkdna.launch.command import command
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.outputs import check_output
 from mmkdna.official import (MODULE, PREFIX, mmkdna_to_official,
                              official_to_mmkdna, recognize, strip_module)
@@ -23,7 +25,7 @@ from mmkdna.official import (MODULE, PREFIX, mmkdna_to_official,
 ENVELOPE = ('epoch', 'arch', 'best_acc1')
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of official_to_mmkdna.py."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -190,13 +192,14 @@ def convert(src, dst, prefix=PREFIX, reverse=False):
     return '\n'.join([*lines, f'wrote {dst}'])
 
 
-def main():
-    args = get_parser().parse_args()
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
+    """Convert."""
     try:
         print(convert(args.src, args.dst, args.prefix, args.reverse))
     except (OSError, ValueError) as error:
         text = str(error).rstrip('.')
-        raise SystemExit(f'error: {text}. Nothing is written')
+        raise CommandError(f'error: {text}. Nothing is written') from error
 
 
 if __name__ == '__main__':

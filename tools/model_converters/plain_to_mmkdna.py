@@ -7,23 +7,24 @@ file it writes goes into tools/test.py. SRC is a plain checkpoint of CONFIG's
 backbone, or of a whole classifier in torchvision's key layout.
 """
 import argparse
-import sys
 
 import torch
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkdna.checkpoints.files import load_file, save_file
-from mmkdna.hosts import block_layers
-from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import init_model
 from mmkdna.launch.outputs import check_output
 from mmkdna.official import strip_module
+from mmkdna.pretrained import plain_report
 from mmkdna.pretrained.fitting import fit_children, training_inputs
+from mmkdna.pretrained.plain import accept_plain_weights
 
 # torchvision's classifiers, behind the backbone.
 HEADS = ('fc.', 'classifier.1.')
@@ -32,7 +33,7 @@ PARTS = ('backbone', 'neck', 'head', 'decode_head', 'auxiliary_head',
          'rpn_head', 'roi_head', 'bbox_head', 'mask_head')
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of plain_to_mmkdna.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config of the KernelDNA model')
@@ -87,28 +88,23 @@ def load(model, state_dict):
         ValueError: If a kernel has none, other than a child's or that of a
             block that starts as the identity.
     """
-    weights = dict(model.backbone.named_parameters())
-    # A child owns none.
-    kernels = {
-        name: weight.detach().clone()
-        for name, weight in weights.items()
-        if weight.ndim == 4 and '.adapter.' not in name
-    }
-    # What is not loaded is told by it, whatever was there before.
-    for name in kernels:
-        nn.init.constant_(weights[name], float('nan'))
+    # Already so, unless nothing in it shares.
+    accept_plain_weights(model.backbone)
     load_state_dict(model, rename(state_dict), logger='current')
-    missing = [name for name in kernels if weights[name].isnan().all()]
-    with torch.no_grad():
-        for name in missing:
-            weights[name].copy_(kernels[name])
-    for name, block in model.backbone.named_modules():
-        layers = block_layers(name, block)
-        last = weights.get(f'{layers[-1].norm}.weight') if layers else None
-        if last is not None and not last.any():
-            missing = [
-                key for key in missing if not key.startswith(f'{name}.')
-            ]
+    # A child owns none.
+    kernels = [
+        name for name, weight in model.backbone.named_parameters()
+        if weight.ndim == 4 and '.adapter.' not in name
+    ]
+    report = plain_report(model.backbone).get('')
+    if report is None:
+        missing = kernels
+    else:
+        new = tuple(f'{block}.' for block in report.identity)
+        missing = [
+            name for name in kernels
+            if name in report.missing and not name.startswith(new)
+        ]
     if missing:
         raise ValueError(
             f'{len(missing)} of the {len(kernels)} kernels of the backbone '
@@ -116,28 +112,31 @@ def load(model, state_dict):
             f'{", ..." * (len(missing) > 5)}')
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Convert."""
-    args = parse_args(get_parser())
     cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     try:
         check_output(args.dst, args.config, args.src)
         state_dict = load_file(args.src)
     except (OSError, ValueError) as error:
-        sys.exit(str(error))
+        raise CommandError(str(error)) from error
     state_dict = state_dict.get('state_dict', state_dict)
     # What the weights do not have comes out the same each time.
     torch.manual_seed(0)
     model = init_model(cfg)
     if args.fit and not any('own_weight' in key for key in model.state_dict()):
-        sys.exit('--fit is given, but no child keeps its own kernel to be '
-                 'fitted to: set model.backbone.conv_cfg.keep_own_kernel=True')
+        raise CommandError(
+            '--fit is given, but no child keeps its own kernel to be '
+            'fitted to: set model.backbone.conv_cfg.keep_own_kernel=True')
     try:
         load(model, state_dict)
     except ValueError as error:
-        sys.exit(f'{args.src} is given, the weights of the plain network of '
-                 f'{args.config} are expected: {error}. Nothing is written')
+        raise CommandError(
+            f'{args.src} is given, the weights of the plain network of '
+            f'{args.config} are expected: {error}. Nothing is written'
+        ) from error
 
     def batches(number):
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)

@@ -22,6 +22,8 @@ import yaml
 import mmkdna
 from mmkdna.checkpoints.files import load_file
 from mmkdna.checkpoints.names import hash_of, read_models
+from mmkdna.launch.command import command
+from mmkdna.launch.errors import CommandError
 
 # Of the machine and the run, not of the weights.
 META_LEFT_OUT = ('env_info', 'exp_name', 'experiment_name', 'hook_msgs',
@@ -29,7 +31,7 @@ META_LEFT_OUT = ('env_info', 'exp_name', 'experiment_name', 'hook_msgs',
 CFG_LEFT_OUT = re.compile(r'^(work_dir|load_from|resume) = .*\n', re.MULTILINE)
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of publish_model.py."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -183,9 +185,9 @@ def to_yaml(entry):
         dict(Models=[entry]), Dumper=Dumper, sort_keys=False, width=1000)
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Publish."""
-    args = get_parser().parse_args()
     try:
         checkpoint = load_file(args.checkpoint)
         for key in ('meta', 'state_dict'):
@@ -200,7 +202,7 @@ def main():
         reason = str(error)
         if args.checkpoint not in reason:
             reason = f'{args.checkpoint}: {reason}'
-        raise SystemExit(f'{reason}. Nothing is published')
+        raise CommandError(f'{reason}. Nothing is published') from error
     left_out = [key for key in checkpoint if key not in published]
     if 'state_dict' in checkpoint and left_out:
         print(f'Left out: {", ".join(left_out)}', file=sys.stderr)

@@ -9,7 +9,6 @@ exported.
 import argparse
 import os
 import os.path as osp
-import sys
 import tempfile
 from pathlib import Path
 
@@ -18,14 +17,15 @@ from mmengine.config import Config
 from mmkdna import switch_to_deploy
 from mmkdna.checkpoints.files import CheckpointError, load_file, save_file
 from mmkdna.deploy import deploy_config
-from mmkdna.launch.arguments import add_cfg_options, parse_args
+from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
-from mmkdna.launch.errors import describe
+from mmkdna.launch.errors import CommandError, describe
 from mmkdna.launch.model import init_model
 from mmkdna.launch.outputs import check_output
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
     """The arguments of switch_to_deploy.py."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config of the trained model')
@@ -60,34 +60,35 @@ def deploy(cfg, model):
     return text, state_dict
 
 
-def main():
+@command(get_parser)
+def main(args: argparse.Namespace) -> None:
     """Convert."""
-    args = parse_args(get_parser())
     if not args.dst.endswith('.pth'):
-        sys.exit(f'{args.dst} is given to write to, but a name that ends in '
-                 '.pth is expected: the config gets the same name in .py')
+        raise CommandError(
+            f'{args.dst} is given to write to, but a name that ends in '
+            '.pth is expected: the config gets the same name in .py')
     config = osp.splitext(args.dst)[0] + '.py'
     folder = osp.dirname(osp.abspath(args.dst))
     if not osp.isdir(folder):
-        sys.exit(f'{args.dst} is given to write to, but there is no such '
-                 'folder')
-    try:
-        for path in (config, args.dst):
-            check_output(path, args.config, args.checkpoint)
-    except ValueError as error:
-        sys.exit(str(error))
+        raise CommandError(
+            f'{args.dst} is given to write to, but there is no such '
+            'folder')
+    for path in (config, args.dst):
+        check_output(path, args.config, args.checkpoint)
     cfg = read_config(args.config, args.cfg_options)
     try:
         model = init_model(cfg, args.checkpoint)
     except (CheckpointError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f'{args.checkpoint} is given, the checkpoint of a model of '
-                 f'{args.config} is expected: {error}')
+        raise CommandError(
+            f'{args.checkpoint} is given, the checkpoint of a model of '
+            f'{args.config} is expected: {error}') from error
     try:
         text, state_dict = deploy(cfg, model)
     except ValueError as error:
-        sys.exit(f'{args.config} is given, but {error}. Nothing is written: '
-                 'write every KernelDNA convolution as type=\'KernelDNA\', '
-                 'and other classes by the names they are registered by')
+        raise CommandError(
+            f'{args.config} is given, but {error}. Nothing is written: '
+            'write every KernelDNA convolution as type=\'KernelDNA\', '
+            'and other classes by the names they are registered by') from error
     # Names of classes and the like stay; what is to be resumed does not.
     meta = dict(load_file(args.checkpoint).get('meta') or {}, cfg=text)
     try:
@@ -98,8 +99,9 @@ def main():
             os.replace(part / 'config', config)
             os.replace(part / 'weights', args.dst)
     except OSError as error:
-        sys.exit(f'{args.dst} is given to write to, but it cannot be '
-                 f'written: {error}')
+        raise CommandError(
+            f'{args.dst} is given to write to, but it cannot be '
+            f'written: {error}') from error
 
 
 if __name__ == '__main__':

@@ -1,5 +1,0 @@
-_base_ = [
-    '../_base_/mmkdna.py',
-    'mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_20e_coco.py'
-]
-model = dict(backbone=dict(type='KernelDNAResNet'))

@@ -1,4 +1,0 @@
-_base_ = [
-    '../_base_/mmkdna.py', 'mmdet::mask_rcnn/mask-rcnn_r101_fpn_2x_coco.py'
-]
-model = dict(backbone=dict(type='KernelDNAResNet'))

@@ -1,0 +1,62 @@
+"""The frame that every command has in common."""
+from __future__ import annotations
+import argparse
+import errno
+import functools
+from typing import Callable
+
+from ..checkpoints.files import CheckpointError
+from .arguments import parse_args
+from .errors import CommandError
+from .safe_loading import safe_loading
+from .whole_files import whole_files
+
+# What a system says when there is no room for a file.
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+def command(get_parser: Callable[[], argparse.ArgumentParser]) -> Callable:
+    """Make a function the ``main`` of a tool.
+
+    Without arguments, it reads the command line. An error that a user can do
+    something about ends it with one paragraph and exit status 1; with
+    --traceback, which every tool takes, Python shows where it came from.
+
+    Args:
+        get_parser (Callable): Returns the parser of the tool's arguments.
+
+    Returns:
+        Callable: Decorator of a function that takes the parsed arguments.
+    """
+
+    def decorate(function: Callable[[argparse.Namespace], None]) -> Callable:
+
+        @functools.wraps(function)
+        def main() -> None:
+            parser = get_parser()
+            parser.add_argument(
+                '--traceback',
+                action='store_true',
+                help='show where an error comes from, instead of one '
+                'paragraph on it')
+            args = parse_args(parser)
+            try:
+                with safe_loading(), whole_files():
+                    function(args)
+            except (CommandError, CheckpointError) as error:
+                if args.traceback:
+                    raise
+                raise SystemExit(str(error)) from error
+            except OSError as error:
+                if args.traceback or error.errno not in _NO_ROOM:
+                    raise
+                raise SystemExit(
+                    f'{error.filename or "A file"} cannot be written: '
+                    f'{error.strerror}. Nothing of it is left, and what was '
+                    'saved before is whole: make room, or raise the limit '
+                    '(ulimit -f), and run it again; a training goes on with '
+                    '--resume') from error
+
+        return main
+
+    return decorate
