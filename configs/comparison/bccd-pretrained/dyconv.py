@@ -3,3 +3,5 @@ model = dict(
     backbone=dict(
         conv_cfg=dict(
             type='DyConv', name_pattern='^layer', kernel_sizes=(1, ))))
+# The method's own schedule, in a third of this one.
+custom_hooks = [dict(type='TemperatureHook', end=3)]

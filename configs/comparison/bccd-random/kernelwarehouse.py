@@ -1,6 +1,11 @@
+# What leads into a stage has the cells of the stage before.
 _base_ = '../_base_/bccd-random.py'
 model = dict(
     backbone=dict(
         conv_cfg=dict(
-            type='KernelWarehouse', name_pattern='^layer', kernel_sizes=(
-                1, ))))
+            type='KernelWarehouse',
+            earlier_pattern=r'\.0\.expand_conv',
+            name_pattern='^layer',
+            kernel_sizes=(1, ))))
+# The method's own schedule, in a third of this one.
+custom_hooks = [dict(type='TemperatureHook', end=3)]

@@ -1,3 +1,5 @@
 _base_ = '../_base_/shapes-seg.py'
 model = dict(
     backbone=dict(conv_cfg=dict(type='DyConv', name_pattern='^layer')))
+# The method's own schedule, in a third of this one.
+custom_hooks = [dict(type='TemperatureHook', end=120, by_epoch=False)]

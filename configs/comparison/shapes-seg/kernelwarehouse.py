@@ -1,4 +1,10 @@
+# What leads into a stage has the cells of the stage before.
 _base_ = '../_base_/shapes-seg.py'
 model = dict(
     backbone=dict(
-        conv_cfg=dict(type='KernelWarehouse', name_pattern='^layer')))
+        conv_cfg=dict(
+            type='KernelWarehouse',
+            earlier_pattern=r'\.0\.conv1',
+            name_pattern='^layer')))
+# The method's own schedule, in a third of this one.
+custom_hooks = [dict(type='TemperatureHook', end=120, by_epoch=False)]

@@ -1,11 +1,10 @@
 """Means, spreads and differences of runs with several seeds."""
 from __future__ import annotations
-
 import math
 from statistics import mean, stdev
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from ..tables import markdown_table, millions
+from ..analysis.tables import markdown_table, millions
 
 # The experiment that the others are compared with.
 BASELINE = 'plain'
@@ -87,8 +86,10 @@ def summarize(runs: Sequence[Mapping[str, Any]], experiments: Sequence[str],
     }
     summaries = []
     for name, of_experiment in by_experiment.items():
-        values = {seed: of_experiment[seed]['value']
-                  for seed in seeds if seed in of_experiment}
+        values = {
+            seed: of_experiment[seed]['value']
+            for seed in seeds if seed in of_experiment
+        }
         differences = [
             value - baseline[seed] for seed, value in values.items()
             if seed in baseline and name != BASELINE
@@ -147,8 +148,8 @@ def summary_table(summaries: Sequence[Summary], digits: int = 3) -> str:
     rows = []
     for summary in summaries:
         rows.append(
-            (summary.experiment, None if summary.parameters is None else
-             millions(summary.parameters),
+            (summary.experiment, None
+             if summary.parameters is None else millions(summary.parameters),
              _cell(summary.mean, summary.deviation, digits) +
              _seeds(summary) if summary.values else None,
              _cell(summary.difference, summary.difference_deviation, digits,

@@ -5,7 +5,6 @@ experiment. A training of one experiment with one seed is a run, of which a
 file remains. A run that was stopped goes on where it was stopped.
 """
 from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -20,17 +19,17 @@ from typing import Any, NamedTuple, Sequence
 import torch
 from mmengine.config import Config
 
-from ...checkpoints.files import load_file
-from ...launch.config import CONFIGS
-from ...launch.model import init_model
-from ...version import __version__
-from ..cost import image_shape, model_cost
+from ..analysis.cost import image_shape, model_cost
+from ..checkpoints.files import load_file
+from ..launch.config import CONFIGS
+from ..launch.model import init_model
+from ..version import __version__
 
+# Where the tasks are that come with the package.
 TASKS = Path(CONFIGS) / 'comparison'
 TRAIN = Path(CONFIGS).parent / 'tools' / 'train.py'
 # What a host library calls the metric that decides.
-METRICS = dict(
-    mmdet='coco/bbox_mAP', mmseg='mIoU', mmpretrain='accuracy/top1')
+METRICS = dict(mmdet='coco/bbox_mAP', mmseg='mIoU', mmpretrain='accuracy/top1')
 PACKAGES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
 
 
@@ -41,15 +40,12 @@ class Run(NamedTuple):
         task (str): Name of the task.
         experiment (str): Name of the experiment.
         seed (int): The seed.
+        config (Path): Its config.
     """
     task: str
     experiment: str
     seed: int
-
-    @property
-    def config(self) -> Path:
-        """Path: Its config."""
-        return TASKS / self.task / f'{self.experiment}.py'
+    config: Path
 
     @property
     def name(self) -> str:
@@ -57,28 +53,32 @@ class Run(NamedTuple):
         return f'{self.experiment}_seed-{self.seed}'
 
 
-def find_tasks() -> list[str]:
+def find_tasks(folder: Path = TASKS) -> list[str]:
     """List the tasks there are.
+
+    Args:
+        folder (Path): Folder of the tasks. Defaults to that of the package.
 
     Returns:
         list[str]: Names of the folders with experiments.
     """
-    return sorted(
-        path.name for path in TASKS.iterdir()
-        if path.is_dir() and not path.name.startswith('_'))
+    return sorted(path.name for path in folder.iterdir()
+                  if path.is_dir() and not path.name.startswith('_'))
 
 
-def find_experiments(task: str) -> list[str]:
+def find_experiments(task: str, folder: Path = TASKS) -> dict[str, Path]:
     """List the experiments of a task.
 
     Args:
         task (str): Name of the task.
+        folder (Path): Folder of the tasks. Defaults to that of the package.
 
     Returns:
-        list[str]: Names, 'plain' first.
+        dict[str, Path]: Config by name, 'plain' first.
     """
-    names = sorted(path.stem for path in (TASKS / task).glob('*.py'))
-    return sorted(names, key=lambda name: name != 'plain')
+    paths = sorted((folder / task).glob('*.py'))
+    paths.sort(key=lambda path: path.stem != 'plain')
+    return {path.stem: path for path in paths}
 
 
 def config_hash(config: Path) -> str:
@@ -226,7 +226,7 @@ def make_record(run: Run, work_dir: Path, device: str, threads: int,
         task=run.task,
         experiment=run.experiment,
         seed=run.seed,
-        config=run.config.relative_to(TASKS.parent).as_posix(),
+        config=f'{run.task}/{run.config.name}',
         hash=config_hash(run.config),
         metric=metric,
         value=value,
@@ -252,8 +252,8 @@ def make_record(run: Run, work_dir: Path, device: str, threads: int,
                 for name in PACKAGES if name in sys.modules
             }),
         machine=dict(
-            device=torch.cuda.get_device_name() if device == 'cuda' else
-            device,
+            device=torch.cuda.get_device_name()
+            if device == 'cuda' else device,
             processor=processor(),
             threads=threads))
 
@@ -281,8 +281,7 @@ def newest_checkpoint(work_dir: Path) -> Path:
     Returns:
         Path: The file that was written last.
     """
-    return max(
-        work_dir.glob('*.pth'), key=lambda path: osp.getmtime(path))
+    return max(work_dir.glob('*.pth'), key=lambda path: osp.getmtime(path))
 
 
 def _scalars(work_dir: Path) -> list[dict[str, Any]]:

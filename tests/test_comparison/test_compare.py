@@ -1,0 +1,123 @@
+"""tools/analysis_tools/compare.py on a task that takes seconds."""
+import json
+import shutil
+
+import pytest
+from mmengine.config import Config
+
+from mmkdna.comparison import TASKS, find_experiments, find_tasks
+from mmkdna.launch.model import init_model
+from tests.runs import run_tool
+from tests.test_tools import conftest as tools
+
+classifier, refuse = tools.classifier, tools.refuse
+TOOL = 'analysis_tools/compare'
+
+
+@pytest.fixture
+def task(classifier):
+    """A task of two experiments, in the current folder."""
+    folder = classifier / 'tasks' / 'tiny'
+    folder.mkdir(parents=True)
+    shutil.move(str(classifier / 'tiny.py'), str(folder / 'kdna.py'))
+    (folder / 'plain.py').write_text(
+        '_base_ = "./kdna.py"\n'
+        'model = dict(backbone=dict(sharing_stages=()))\n')
+    return classifier
+
+
+def compare(folder, *args, **kwargs):
+    return run_tool(
+        TOOL, 'tiny', '--configs', 'tasks', *args, cwd=folder, **kwargs)
+
+
+def test_runs_what_is_missing_and_reports(task):
+    out = compare(task, '--seeds', '0', '1', '--experiments', 'plain')
+    assert '0 of 2 runs are there' in out and '2 of 2 runs' in out
+    results = task / 'docs' / 'results' / 'tiny'
+    record = json.loads((results / 'plain_seed-1.json').read_text())
+    plain = init_model(str(task / 'tasks' / 'tiny' / 'plain.py'))
+    assert record['parameters'] == sum(p.numel() for p in plain.parameters())
+    assert record['metric'] == 'accuracy/top1'
+    assert 0 <= record['value'] <= 100 and record['seed'] == 1
+    assert record['training_seconds'] > 0 and record['peak_memory'] > 1e8
+    assert record['weights_bytes'] >= 4 * record['parameters']
+    assert str(task) not in json.dumps(record)
+    # What was not run is an empty cell.
+    table = (results / 'README.md').read_text()
+    assert '| kdna | | ' in table and '± ' in table
+    assert (results / 'comparison.svg').is_file()
+    before = (results / 'plain_seed-0.json').read_text()
+    out = compare(task, '--seeds', '0', '--jobs', '2')
+    # That of plain is there; its file stays as it is.
+    assert '1 of 2 runs are there' in out and '1 of 1 runs' in out
+    assert (results / 'plain_seed-0.json').read_text() == before
+    assert 'plain, paired' in out
+    config = task / 'tasks' / 'tiny' / 'plain.py'
+    config.write_text(config.read_text() + 'randomness = dict(seed=5)\n')
+    out = compare(task, '--seeds', '0', '--no-training')
+    assert 'runs are there' not in out
+    (task / 'data' / 'dark').rename(task / 'elsewhere')
+    (task / 'data' / 'bright').rename(task / 'further')
+    out = compare(task, '--seeds', '0', '--experiments', 'plain', fails=True)
+    assert '0 of 1 runs are there' in out
+    assert 'tiny plain_seed-0: the training ended with 1' in out
+
+
+def test_what_is_not_there_is_named(task, refuse):
+    configs = ('--configs', 'tasks')
+    assert 'one of tiny is expected' in refuse(TOOL, 'huge', *configs)
+    assert 'one of plain, kdna is expected' in refuse(TOOL, 'tiny', *configs,
+                                                      '--experiments',
+                                                      'odconv')
+    assert 'no such folder' in refuse(TOOL, 'tiny', '--configs', 'none')
+    assert '1 or more is expected' in refuse(TOOL, 'tiny', *configs, '--jobs',
+                                             '0')
+
+
+def conv_cfgs(node):
+    """A config without its conv_cfgs."""
+    if isinstance(node, dict):
+        return {k: conv_cfgs(v) for k, v in node.items() if k != 'conv_cfg'}
+    if isinstance(node, (list, tuple)):
+        return [conv_cfgs(item) for item in node]
+    return node
+
+
+@pytest.mark.parametrize('task', find_tasks())
+def test_experiments_differ_in_their_convolutions_only(task, monkeypatch):
+    monkeypatch.setenv('MMKDNA_DATA', 'data')
+    experiments = find_experiments(task)
+    assert next(iter(experiments)) == 'plain'
+    plain = conv_cfgs(Config.fromfile(experiments['plain']).to_dict())
+    for name, path in experiments.items():
+        cfg = conv_cfgs(Config.fromfile(path).to_dict())
+        if name in ('plain-narrow', 'plain-paper', 'kdna-paper'):
+            # Another width or topology, of the model alone.
+            assert cfg.pop('model') != plain['model']
+            assert cfg == {k: v for k, v in plain.items() if k != 'model'}
+        else:
+            if name in ('dyconv', 'odconv', 'kernelwarehouse'):
+                hook, = cfg.pop('custom_hooks')
+                assert hook['type'] == 'TemperatureHook'
+            assert cfg == plain, name
+
+
+@pytest.mark.parametrize('task', find_tasks())
+def test_the_narrow_control_has_as_many_parameters(task, monkeypatch):
+    experiments = find_experiments(task)
+    if 'plain-narrow' not in experiments:
+        pytest.skip('there are no weights of a narrower network')
+    monkeypatch.setenv('MMKDNA_DATA', 'data')
+    ours, narrow = (
+        sum(p.numel() for p in init_model(str(experiments[name])).parameters())
+        for name in ('kdna', 'plain-narrow'))
+    assert narrow == pytest.approx(ours, rel=0.01)
+
+
+def test_every_task_has_every_conv_type():
+    for task in find_tasks():
+        assert {
+            'plain', 'kdna', 'kdna-tied', 'kdna-own-kernels', 'se', 'condconv',
+            'dyconv', 'odconv', 'kernelwarehouse'
+        } <= set(find_experiments(task)), TASKS / task
