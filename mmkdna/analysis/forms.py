@@ -2,7 +2,9 @@
 
 - plain: the same network without sharing, ``nn.Conv2d`` in every place;
 - plain-fused: that with its norms folded into its convolutions;
-- trained: children derive their kernel;
+- trained: children derive their kernel in every forward;
+- kept: that inside :func:`mmkdna.kept_kernels`, which whoever runs the model
+  enters;
 - deployed: after :func:`mmkdna.switch_to_deploy`;
 - fused: that with its norms folded.
 """
@@ -15,7 +17,7 @@ from torch import nn
 from ..deploy import plain_config, switch_to_deploy
 from ..sharing import named_convs
 
-FORMS = ('plain', 'plain-fused', 'trained', 'deployed', 'fused')
+FORMS = ('plain', 'plain-fused', 'trained', 'kept', 'deployed', 'fused')
 # The other forms are made of a model that has been trained.
 TRAINABLE = ('plain', 'trained')
 

@@ -6,6 +6,7 @@ while is so for all of them. Each round gives one ratio between two models.
 from __future__ import annotations
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -14,6 +15,7 @@ from typing import Any, Hashable, Mapping, Sequence, TypeVar
 import torch
 from torch import Tensor
 
+from ..kept_kernels import kept_kernels
 from .tables import markdown_table
 
 HEAD = ('config', 'mode', 'batch', 'form', 'images/s', 'ratio', 'least',
@@ -32,13 +34,19 @@ class TimedModel:
         model (nn.Module): A classifier, segmentor or detector.
         mode (str): 'eval' or 'train'.
         device (str | torch.device): Where the model runs.
+        kept (bool): Whether derived kernels are kept during each round.
+            Defaults to False.
     """
 
-    def __init__(self, model: Any, mode: str,
-                 device: str | torch.device) -> None:
+    def __init__(self,
+                 model: Any,
+                 mode: str,
+                 device: str | torch.device,
+                 kept: bool = False) -> None:
         self.model = model.to(device)
         self.training = mode == 'train'
         self.on_gpu = torch.device(device).type == 'cuda'
+        self.kept = kept
         self.repeats = 1
         whole = hasattr(model, 'head') or hasattr(model, 'decode_head')
         self.forward = (
@@ -66,17 +74,18 @@ class TimedModel:
         Returns:
             float: Images per second.
         """
-        self._wait()
-        start = time.perf_counter()
-        for _ in range(self.repeats):
-            with torch.set_grad_enabled(self.training):
-                outputs = self.forward(x)
-            if self.training:
-                if torch.is_tensor(outputs):
-                    outputs = (outputs, )
-                sum(out.mean() for out in outputs).backward()
-        self._wait()
-        took = time.perf_counter() - start
+        with kept_kernels(self.model) if self.kept else nullcontext():
+            self._wait()
+            start = time.perf_counter()
+            for _ in range(self.repeats):
+                with torch.set_grad_enabled(self.training):
+                    outputs = self.forward(x)
+                if self.training:
+                    if torch.is_tensor(outputs):
+                        outputs = (outputs, )
+                    sum(out.mean() for out in outputs).backward()
+            self._wait()
+            took = time.perf_counter() - start
         # A training does so in every iteration too, but in its own way.
         self.model.zero_grad()
         return self.repeats * x.shape[0] / took

@@ -26,7 +26,7 @@ def test_each_form_is_what_its_name_says(cfg):
     for form in FORMS:
         model = build(cfg, form)
         assert not model.training
-        assert bool(children_of(model)) == (form == 'trained')
+        assert bool(children_of(model)) == (form in ('trained', 'kept'))
         assert bool(kernel_dna(model)) == (not form.startswith('plain'))
         norms = any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
         assert norms == (not form.endswith('fused'))

@@ -8,6 +8,7 @@ from mmkdna.analysis.speed import (TimedModel, speed_table, summarize_speeds,
                                    time_in_turns)
 from mmkdna.launch.model import init_model
 from tests.test_deploy import CONFIG, DETECTOR, SEGMENTOR
+from tests.utils import children_of
 
 CONFIGS = dict(
     classifier=Config.fromstring(CONFIG, '.py'),
@@ -104,3 +105,21 @@ def test_models_take_turns():
     speeds = time_in_turns({name: Named(name) for name in 'abc'}, None, 3, 1)
     assert ''.join(order) == 'ABC' 'abc' 'cba' 'abc'
     assert speeds == dict(a=[4, 9, 10], b=[5, 8, 11], c=[6, 7, 12])
+
+
+@pytest.mark.parametrize('kept', [True, False])
+def test_kernels_are_kept_during_a_round(kept, monkeypatch):
+    model = init_model(CONFIGS['classifier'])
+    timed = TimedModel(model, 'eval', 'cpu', kept=kept)
+    timed.repeats = 4
+    children = list(children_of(model).values())
+    calls = []
+    for child in children:
+        derive = child.adapter.derive
+        monkeypatch.setattr(
+            child.adapter,
+            'derive',
+            lambda w, f=derive: calls.append(1) or f(w))
+    timed.speed(torch.randn(1, 3, 64, 64))
+    assert len(calls) == len(children) * (1 if kept else 4)
+    assert all(child._kept_kernel is None for child in children)

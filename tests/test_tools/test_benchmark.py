@@ -28,7 +28,7 @@ def test_a_table_and_every_round(config, tmp_path):
     lines = out.splitlines()
     start = lines.index('| config | mode | batch | form | images/s | ratio | '
                         'least | greatest |')
-    # Five forms in eval mode, two in train mode, two batches.
+    # Six forms in eval mode, two in train mode, two batches.
     table = [line.strip('| ').split(' | ') for line in lines[start + 2:-1]]
     expected = [['tiny', mode, batch, form]
                 for mode, forms in (('eval', FORMS), ('train', TRAINABLE))

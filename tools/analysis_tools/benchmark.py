@@ -1,4 +1,4 @@
-"""Compare the speed of a model's forms: plain, as trained, deployed, fused.
+"""Compare the speed of a model's forms, from plain to deployed and fused.
 
 Usage: python tools/analysis_tools/benchmark.py CONFIG [CONFIG ...]
 
@@ -9,7 +9,8 @@ config; what is printed is their least, median and greatest over the rounds.
 
 - plain: the same network without sharing, ``nn.Conv2d`` in every place;
 - plain-fused: that with its norms folded into its convolutions;
-- trained: children derive their kernel;
+- trained: children derive their kernel in every forward;
+- kept: that with ``mmkdna.kept_kernels`` around each round;
 - deployed: after ``mmkdna.switch_to_deploy``;
 - fused: that with its norms folded.
 
@@ -118,7 +119,9 @@ def main(args: argparse.Namespace) -> None:
     for mode in args.modes:
         forms = [f for f in args.forms if mode == 'eval' or f in TRAINABLE]
         models = {
-            (name, form): TimedModel(build(cfg, form), mode, args.device)
+            (name, form):
+            TimedModel(
+                build(cfg, form), mode, args.device, kept=form == 'kept')
             for name, cfg in cfgs.items()
             for form in forms
         }
