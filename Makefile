@@ -3,7 +3,7 @@
 # make test      install; the tests
 # make test-slow install; whole trainings as well
 # make bench     install; how long linking and building take
-# make lint      install; style
+# make lint      install; style and types
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -65,7 +65,7 @@ DOCS := $(VENV)/.docs
 
 .PHONY: docs
 
-$(DOCS): $(INSTALLED) requirements/docs.txt
+$(DOCS): $(VENV)/.installed requirements/docs.txt
 	pip install -r requirements/docs.txt
 	touch $@
 

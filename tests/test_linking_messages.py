@@ -114,7 +114,7 @@ def warnings_of(module):
     return [str(w.message) for w in caught]
 
 
-@pytest.mark.parametrize('options, guilty, innocent', [
+@pytest.mark.parametrize('options, blamed, innocent', [
     (dict(kernel_sizes=(5, )), 'kernel_sizes=((5, 5),)', 'min_channels'),
     (dict(kernel_sizes=()), 'kernel_sizes=()', 'min_channels'),
     (dict(min_channels=9), 'min_channels=9', 'stage_level'),
@@ -125,7 +125,7 @@ def warnings_of(module):
     (dict(min_channels=9,
           stage_level=2), 'min_channels=9, stage_level=2', 'name_pattern'),
 ])
-def test_a_warning_names_the_option_that_left_nothing(options, guilty,
+def test_a_warning_names_the_option_that_left_nothing(options, blamed,
                                                       innocent):
     module = make_module({
         'a.0.0': SAME,
@@ -133,7 +133,7 @@ def test_a_warning_names_the_option_that_left_nothing(options, guilty,
         'b.0.0': SAME
     } if 'stage_level' in options else numbered(2), **options)
     message, = warnings_of(module)
-    assert f'because of {guilty}:' in message
+    assert f'because of {blamed}:' in message
     assert innocent not in message
     assert 'none shares its kernel' in message
     assert 'run as plain' in message
