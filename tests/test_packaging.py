@@ -130,7 +130,14 @@ def test_installs_into_a_finished_environment(built, tmp_path):
     (site / 'others.pth').write_text(str(others))
 
     def installed():
-        listed = run(python, '-m', 'pip', 'list', '--format=json', cwd=site)
+        listed = run(
+            python,
+            '-m',
+            'pip',
+            'list',
+            '--format=json',
+            '--disable-pip-version-check',
+            cwd=site)
         return {
             entry['name']: entry['version']
             for entry in json.loads(listed.splitlines()[-1])
