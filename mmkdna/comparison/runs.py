@@ -238,7 +238,7 @@ def make_record(run: Run, work_dir: Path, device: str, threads: int,
         parameters=cost.parameters,
         flops=cost.flops,
         image=list(cost.shape),
-        training_seconds=round(mean(s['time'] for s in steps) * number, 1),
+        training_seconds=round(mean(s['time'] for s in steps) * number, 3),
         peak_memory=max(memory) * 2**20 if memory else peak_memory,
         weights_bytes=sum(
             value.numel() * value.element_size()
