@@ -57,6 +57,8 @@ def test_runs_what_is_missing_and_reports(task):
     config.write_text(config.read_text() + 'randomness = dict(seed=5)\n')
     out = compare(task, '--seeds', '0', '--no-training')
     assert 'runs are there' not in out
+    assert 'tiny plain_seed-0 is left out' in out
+    assert '| plain | | ' in out
     (task / 'data' / 'dark').rename(task / 'elsewhere')
     (task / 'data' / 'bright').rename(task / 'further')
     out = compare(task, '--seeds', '0', '--experiments', 'plain', fails=True)

@@ -11,7 +11,6 @@ each task are written beside.
 import argparse
 import json
 import signal
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -20,9 +19,10 @@ from pathlib import Path
 
 import mmkdna  # noqa: F401
 from mmkdna.checkpoints.writing import written_whole
-from mmkdna.comparison import (TASKS, Run, draw_comparison, find_experiments,
-                               find_missing, find_tasks, make_record,
-                               read_records, summarize, summary_table, train)
+from mmkdna.comparison import (TASKS, Run, config_hash, draw_comparison,
+                               find_experiments, find_missing, find_tasks,
+                               make_record, read_records, summarize,
+                               summary_table, train)
 from mmkdna.launch.command import command
 from mmkdna.launch.errors import CommandError
 
@@ -109,7 +109,9 @@ class Trainings:
         if self.ended.is_set():
             return ''
         args = self.args
-        work_dir = args.work_dir / run.task / run.name
+        # What another config has begun is not gone on with.
+        work_dir = (
+            args.work_dir / run.task / f'{run.name}_{config_hash(run.config)}')
         trained = train(run, work_dir, args.device, args.threads, self.started)
         if trained.returncode:
             if self.ended.is_set():
@@ -155,15 +157,21 @@ def do_runs(args: argparse.Namespace, runs: list[Run]) -> list[str]:
             trainings.end()
             raise CommandError(
                 'stopped: give the same command again to go on') from None
-        except subprocess.SubprocessError:
-            trainings.end()
-            raise
     return failures
 
 
-def report(args: argparse.Namespace, task: str, names: list[str]) -> None:
+def report(args: argparse.Namespace, task: str) -> None:
     """Write and print what a task's runs say."""
-    summaries = summarize(read_records(args.out, task), names, args.seeds)
+    experiments = find_experiments(task, args.configs)
+    hashes = {name: config_hash(path) for name, path in experiments.items()}
+    records = []
+    for record in read_records(args.out, task):
+        if record['hash'] == hashes.get(record['experiment']):
+            records.append(record)
+        else:
+            print(f'{task} {record["experiment"]}_seed-{record["seed"]} is '
+                  'left out: it is of a config that is not there any more')
+    summaries = summarize(records, list(experiments), args.seeds)
     table = summary_table(summaries)
     print(f'\n{task}\n\n{table}')
     folder = args.out / task
@@ -185,7 +193,7 @@ def main(args: argparse.Namespace) -> None:
         print(f'{len(runs) - len(missing)} of {len(runs)} runs are there')
         failures = do_runs(args, missing)
     for task in args.tasks:
-        report(args, task, list(find_experiments(task, args.configs)))
+        report(args, task)
     if failures:
         raise CommandError('; '.join(failures))
 
