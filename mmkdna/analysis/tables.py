@@ -14,9 +14,8 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         str: The table, with a line per row.
     """
     lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join(
-        f'| {" | ".join("" if c is None else str(c) for c in line)} |'
-        for line in lines).replace('|  |', '| |')
+    return '\n'.join('|' + ''.join(' |' if c is None else f' {c} |'
+                                   for c in line) for line in lines)
 
 
 def millions(number: float) -> str:

@@ -1,36 +1,24 @@
-"""Trainings of a comparison: what there is, what is missing, and one of them.
+"""Runs of a comparison: what there is, and what is missing.
 
 A task is a folder of ``configs/comparison``; each config in it is an
 experiment. A training of one experiment with one seed is a run, of which a
-file remains. A run that was stopped goes on where it was stopped.
+file remains. Runs on a GPU have folders of their own, so that they never stand
+beside those of a CPU.
 """
 from __future__ import annotations
 import hashlib
 import json
 import os
-import os.path as osp
-import platform
-import subprocess
-import sys
 from pathlib import Path
-from statistics import mean
 from typing import Any, NamedTuple, Sequence
 
-import torch
 from mmengine.config import Config
 
-from ..analysis.cost import image_shape, model_cost
-from ..checkpoints.files import load_file
 from ..launch.config import CONFIGS
-from ..launch.model import init_model
-from ..version import __version__
 
 # Where the tasks are that come with the package.
 TASKS = Path(CONFIGS) / 'comparison'
-TRAIN = Path(CONFIGS).parent / 'tools' / 'train.py'
-# What a host library calls the metric that decides.
-METRICS = dict(mmdet='coco/bbox_mAP', mmseg='mIoU', mmpretrain='accuracy/top1')
-PACKAGES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
+DEVICES = ('cpu', 'cuda')
 
 
 class Run(NamedTuple):
@@ -41,16 +29,36 @@ class Run(NamedTuple):
         experiment (str): Name of the experiment.
         seed (int): The seed.
         config (Path): Its config.
+        device (str): One of :data:`DEVICES`. Defaults to 'cpu'.
     """
     task: str
     experiment: str
     seed: int
     config: Path
+    device: str = 'cpu'
 
     @property
     def name(self) -> str:
         """str: What its file and its folder are called."""
         return f'{self.experiment}_seed-{self.seed}'
+
+    @property
+    def folder(self) -> str:
+        """str: What the folder is called in which its file is."""
+        return folder_name(self.task, self.device)
+
+
+def folder_name(task: str, device: str) -> str:
+    """Name the folder of a task's runs on a device.
+
+    Args:
+        task (str): Name of the task.
+        device (str): One of :data:`DEVICES`.
+
+    Returns:
+        str: The task itself for the CPU.
+    """
+    return task if device == 'cpu' else f'{task}-{device}'
 
 
 def find_tasks(folder: Path = TASKS) -> list[str]:
@@ -81,34 +89,66 @@ def find_experiments(task: str, folder: Path = TASKS) -> dict[str, Path]:
     return {path.stem: path for path in paths}
 
 
-def config_hash(config: Path) -> str:
+def gpu_options(config: Path) -> dict[str, Any]:
+    """Read what an experiment has different on a GPU.
+
+    Args:
+        config (Path): The config. It may have a dict ``cuda``, also from its
+            bases.
+
+    Returns:
+        dict[str, Any]: What ``cuda`` has: values by key, as --cfg-options
+        takes them. Empty without it.
+    """
+    return dict(Config.fromfile(config).get('cuda') or {})
+
+
+def read_experiment(config: Path, device: str = 'cpu') -> Config:
+    """Read the config of an experiment as it is trained on a device.
+
+    Args:
+        config (Path): The config.
+        device (str): One of :data:`DEVICES`. Defaults to 'cpu'.
+
+    Returns:
+        Config: With the :func:`gpu_options` on 'cuda', and without ``cuda``.
+    """
+    cfg = Config.fromfile(config)
+    cfg.pop('cuda', None)
+    if device == 'cuda':
+        cfg.merge_from_dict(gpu_options(config))
+    return cfg
+
+
+def config_hash(config: Path, device: str = 'cpu') -> str:
     """Tell configs apart, bases included, wherever their data lie.
 
     Args:
         config (Path): The config.
+        device (str): One of :data:`DEVICES`. What is different on a GPU does
+            not count on the CPU. Defaults to 'cpu'.
 
     Returns:
         str: The first 8 digits of the sha256 of its text.
     """
-    text = Config.fromfile(config).pretty_text
+    text = read_experiment(config, device).pretty_text
     data = os.environ.get('MMKDNA_DATA', 'data').rstrip('/')
     text = text.replace(data + '/', 'data/')
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def read_records(folder: Path, task: str) -> list[dict[str, Any]]:
-    """Read the files of a task's runs.
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Read the files of runs.
 
     Args:
-        folder (Path): The folder of all results.
-        task (str): Name of the task.
+        folder (Path): That of a task's results on a device.
 
     Returns:
         list[dict]: Those of the runs, by experiment and seed.
     """
     return [
         json.loads(path.read_text())
-        for path in sorted((folder / task).glob('*_seed-*.json'))
+        for path in sorted(folder.glob('*_seed-*.json'))
     ]
 
 
@@ -124,171 +164,14 @@ def find_missing(folder: Path, runs: Sequence[Run]) -> list[Run]:
         config than there is now.
     """
     missing = []
-    hashes: dict[Path, str] = {}
+    hashes: dict[tuple[Path, str], str] = {}
     for run in runs:
-        path = folder / run.task / f'{run.name}.json'
+        path = folder / run.folder / f'{run.name}.json'
         if path.is_file():
-            if run.config not in hashes:
-                hashes[run.config] = config_hash(run.config)
-            if json.loads(path.read_text())['hash'] == hashes[run.config]:
+            key = run.config, run.device
+            if key not in hashes:
+                hashes[key] = config_hash(*key)
+            if json.loads(path.read_text())['hash'] == hashes[key]:
                 continue
         missing.append(run)
     return missing
-
-
-def train_command(run: Run, work_dir: Path) -> list[str]:
-    """Give the command of a run, the same at the start and later.
-
-    Args:
-        run (Run): The run.
-        work_dir (Path): Its folder.
-
-    Returns:
-        list[str]: The command.
-    """
-    return [
-        sys.executable,
-        str(TRAIN),
-        str(run.config), '--work-dir',
-        str(work_dir), '--resume', '--cfg-options',
-        f'randomness.seed={run.seed}'
-    ]
-
-
-class Trained(NamedTuple):
-    """What the process of a training leaves.
-
-    Attributes:
-        returncode (int): Its exit status; negative for a signal.
-        peak_memory (int): Most memory it had, in bytes.
-    """
-    returncode: int
-    peak_memory: int
-
-
-def train(run: Run, work_dir: Path, device: str, threads: int,
-          started: list[subprocess.Popen[bytes]]) -> Trained:
-    """Train, or go on with a training that was stopped.
-
-    Args:
-        run (Run): The run.
-        work_dir (Path): Its folder; ``train.log`` there gets what it says.
-        device (str): 'cpu' or 'cuda'.
-        threads (int): Threads of torch on the CPU.
-        started (list): Gets the process, so that others can end it.
-
-    Returns:
-        Trained: How it ended.
-    """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    env = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    if device == 'cpu':
-        env['CUDA_VISIBLE_DEVICES'] = ''
-    with open(work_dir / 'train.log', 'ab') as log:
-        process = subprocess.Popen(
-            train_command(run, work_dir),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=env)
-        started.append(process)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == 'darwin' else 1024
-    return Trained(process.returncode, usage.ru_maxrss * unit)
-
-
-def make_record(run: Run, work_dir: Path, device: str, threads: int,
-                peak_memory: int) -> dict[str, Any]:
-    """Describe a finished run.
-
-    Args:
-        run (Run): The run.
-        work_dir (Path): Its folder.
-        device (str): 'cpu' or 'cuda'.
-        threads (int): Threads of torch on the CPU.
-        peak_memory (int): Of the last process, in bytes.
-
-    Returns:
-        dict: What its file holds.
-    """
-    cfg = Config.fromfile(run.config)
-    metric = METRICS[cfg.default_scope]
-    lines = _scalars(work_dir)
-    value = [line[metric] for line in lines if metric in line][-1]
-    # Logged lines are of equally many iterations.
-    steps = [line for line in lines if 'loss' in line and 'time' in line]
-    number = max(line['step'] for line in steps)
-    memory = [line['memory'] for line in steps if 'memory' in line]
-    checkpoint = newest_checkpoint(work_dir)
-    cost = model_cost(init_model(cfg), image_shape(cfg))
-    return dict(
-        task=run.task,
-        experiment=run.experiment,
-        seed=run.seed,
-        config=f'{run.task}/{run.config.name}',
-        hash=config_hash(run.config),
-        metric=metric,
-        value=value,
-        metrics={
-            key: number
-            for line in lines if metric in line
-            for key, number in line.items() if isinstance(number, float)
-        },
-        parameters=cost.parameters,
-        flops=cost.flops,
-        image=list(cost.shape),
-        training_seconds=round(mean(s['time'] for s in steps) * number, 3),
-        peak_memory=max(memory) * 2**20 if memory else peak_memory,
-        weights_bytes=sum(
-            value.numel() * value.element_size()
-            for value in load_file(checkpoint)['state_dict'].values()),
-        versions=dict(
-            mmkdna=__version__,
-            python=platform.python_version(),
-            torch=torch.__version__,
-            **{
-                name: sys.modules[name].__version__
-                for name in PACKAGES if name in sys.modules
-            }),
-        machine=dict(
-            device=torch.cuda.get_device_name()
-            if device == 'cuda' else device,
-            processor=processor(),
-            threads=threads))
-
-
-def processor() -> str:
-    """Name the processor of this machine.
-
-    Returns:
-        str: Its model where the system says it, or its architecture.
-    """
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith('model name'):
-                return line.partition(':')[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def newest_checkpoint(work_dir: Path) -> Path:
-    """Find the last checkpoint of a run.
-
-    Args:
-        work_dir (Path): Its folder.
-
-    Returns:
-        Path: The file that was written last.
-    """
-    return max(work_dir.glob('*.pth'), key=lambda path: osp.getmtime(path))
-
-
-def _scalars(work_dir: Path) -> list[dict[str, Any]]:
-    """What all processes of a run have logged, without what was done twice."""
-    lines: dict[tuple[bool, int], dict[str, Any]] = {}
-    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for text in file.read_text().splitlines():
-            line = json.loads(text)
-            lines['loss' in line, line['step']] = line
-    return list(lines.values())

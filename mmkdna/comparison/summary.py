@@ -40,6 +40,19 @@ class Summary(NamedTuple):
     flops: int | None
 
 
+class Latency(NamedTuple):
+    """Milliseconds that the model of an experiment takes for one image.
+
+    Attributes:
+        median (float): Median over the rounds.
+        least (float): Of the fastest round.
+        greatest (float): Of the slowest round.
+    """
+    median: float
+    least: float
+    greatest: float
+
+
 def summarize(runs: Sequence[Mapping[str, Any]], experiments: Sequence[str],
               seeds: Sequence[int]) -> list[Summary]:
     """Summarise the runs of a task.
@@ -130,7 +143,9 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def summary_table(summaries: Sequence[Summary], digits: int = 3) -> str:
+def summary_table(summaries: Sequence[Summary],
+                  digits: int = 3,
+                  latencies: Mapping[str, Latency] | None = None) -> str:
     """Write a Markdown table of summaries.
 
     A mean of fewer seeds than were asked for says so; what was not run is an
@@ -139,21 +154,29 @@ def summary_table(summaries: Sequence[Summary], digits: int = 3) -> str:
     Args:
         summaries (Sequence[Summary]): From :func:`summarize`.
         digits (int): Digits behind the point. Defaults to 3.
+        latencies (Mapping[str, Latency], optional): By experiment; with any,
+            there is a column of them. Defaults to None.
 
     Returns:
         str: The table.
     """
     metric = next((s.metric for s in summaries if s.metric), 'metric')
-    head = ('experiment', 'parameters', metric, f'less {BASELINE}, paired')
+    head = ['experiment', 'parameters', metric, f'less {BASELINE}, paired']
+    if latencies:
+        head.append('ms, deployed (least to greatest)')
     rows = []
     for summary in summaries:
-        rows.append(
-            (summary.experiment, None
-             if summary.parameters is None else millions(summary.parameters),
-             _cell(summary.mean, summary.deviation, digits) +
-             _seeds(summary) if summary.values else None,
-             _cell(summary.difference, summary.difference_deviation, digits,
-                   '+') if summary.difference is not None else None))
+        row = [
+            summary.experiment, None
+            if summary.parameters is None else millions(summary.parameters),
+            _cell(summary.mean, summary.deviation, digits) +
+            _seeds(summary) if summary.values else None,
+            _cell(summary.difference, summary.difference_deviation, digits,
+                  '+') if summary.difference is not None else None
+        ]
+        if latencies:
+            row.append(_milliseconds(latencies.get(summary.experiment)))
+        rows.append(row)
     return markdown_table(head, rows)
 
 
@@ -170,3 +193,10 @@ def _seeds(summary: Summary) -> str:
         return ''
     number = len(summary.values)
     return f' ({number} of {number + len(summary.missing)} seeds)'
+
+
+def _milliseconds(latency: Latency | None) -> str | None:
+    if latency is None:
+        return None
+    return (f'{latency.median:.2f} ({latency.least:.2f} to '
+            f'{latency.greatest:.2f})')

@@ -1,11 +1,10 @@
 """The children of a run that keep their own kernel."""
 from __future__ import annotations
-from typing import Iterator
 
-from mmengine.hooks import EMAHook
-from mmengine.model import BaseAveragedModel, is_model_wrapper
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ..averaging import averaged_models
 from ..conv import KernelDNAConv2d
 from ..sharing import children_of
 
@@ -19,7 +18,7 @@ def own_kernel_children(runner: Runner) -> list[KernelDNAConv2d]:
     Returns:
         list[KernelDNAConv2d]: Those with a buffer ``own_weight``.
     """
-    models = [runner.model, *_averaged_models(runner)]
+    models = [runner.model, *averaged_models(runner)]
     return [
         child for model in models for child in children_of(
             model.module if is_model_wrapper(model) else model)
@@ -46,13 +45,7 @@ def forget_dropped(runner: Runner) -> None:
     Args:
         runner (Runner): A runner whose hooks have run ``before_run``.
     """
-    for model in _averaged_models(runner):
+    for model in averaged_models(runner):
         left = model.module.state_dict()
         for key in set(model.avg_parameters) - set(left):
             del model.avg_parameters[key]
-
-
-def _averaged_models(runner: Runner) -> Iterator[BaseAveragedModel]:
-    for hook in runner.hooks:
-        if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model'):
-            yield hook.ema_model

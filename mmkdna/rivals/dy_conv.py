@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..options import LayerChoice
+from .annealed import AnnealedExpertConv, AnnealedExpertOptions
 from .mixing import conv_per_image, mix
-from .rival import Annealed, ExpertConv
 
 
 @dataclass(frozen=True)
-class DyConvOptions(LayerChoice):
+class DyConvOptions(AnnealedExpertOptions):
     """Options of one ``DyConv`` convolution, beside which take part.
 
     Args:
@@ -28,16 +27,9 @@ class DyConvOptions(LayerChoice):
 
     num_experts: int = 4
     reduction: int = 4
-    temperature: float = 30
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require_int('num_experts', 1)
-        self._require_int('reduction', 1)
-        self._require_above_zero('temperature')
 
 
-class DyConv2d(Annealed, ExpertConv, nn.Conv2d):
+class DyConv2d(AnnealedExpertConv, nn.Conv2d):
     r"""A convolution whose kernel and bias are an average of experts.
 
     .. math:: W = \sum_i \pi_i W_i, \quad b = \sum_i \pi_i b_i, \quad

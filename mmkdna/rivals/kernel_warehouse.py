@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from ..linking import stage_of
 from ..options import LayerChoice
 from ..pooled_norm import normalize_pooled
+from .annealed import Annealed
 from .mixing import conv_per_image, mix
-from .rival import Annealed
 
 # An attention reduces to a part of the channels, but to no fewer than these.
 REDUCTION = FEWEST_CHANNELS = 16
@@ -193,6 +193,10 @@ class KernelWarehouse2d(Annealed, nn.Conv2d):
         self.start_annealing()
         del self.weight
         self.dynamic = True
+
+    def soft_start(self) -> str:
+        """Say that it is not dynamic."""
+        return 'are not dynamic: each mixture stays the cell it starts from'
 
     @property
     def grid(self) -> tuple[int, ...]:

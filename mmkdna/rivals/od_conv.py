@@ -7,17 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..options import LayerChoice
 from ..pooled_norm import normalize_pooled
+from .annealed import AnnealedExpertConv, AnnealedExpertOptions
 from .mixing import conv_per_image, mix
-from .rival import Annealed, ExpertConv
 
 # The attention reduces to no fewer channels.
 FEWEST_CHANNELS = 16
 
 
 @dataclass(frozen=True)
-class ODConvOptions(LayerChoice):
+class ODConvOptions(AnnealedExpertOptions):
     """Options of one ``ODConv`` convolution, beside which take part.
 
     Args:
@@ -30,16 +29,6 @@ class ODConvOptions(LayerChoice):
             detection. Defaults to 30.
     """
     conv_type: ClassVar[str] = 'ODConv'
-
-    num_experts: int = 1
-    reduction: int = 16
-    temperature: float = 30
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require_int('num_experts', 1)
-        self._require_int('reduction', 1)
-        self._require_above_zero('temperature')
 
 
 class ODAttention(nn.Module):
@@ -89,7 +78,7 @@ class ODAttention(nn.Module):
         }
 
 
-class ODConv2d(Annealed, ExpertConv, nn.Conv2d):
+class ODConv2d(AnnealedExpertConv, nn.Conv2d):
     r"""A convolution whose experts are weighed along all dimensions.
 
     .. math:: W = \sum_i \alpha_{w,i} \cdot \alpha_f \cdot \alpha_c \cdot

@@ -159,47 +159,6 @@ class Rival(UnitConv):
         return f'{super().extra_repr()}, {part}'
 
 
-class Annealed(Rival):
-    """A rival whose attention starts soft and sharpens in the first epochs.
-
-    A subclass calls :meth:`start_annealing` when it becomes dynamic, and
-    computes with ``progress``, however soft or sharp that is in its method.
-    :class:`mmkdna.rivals.TemperatureHook` sets it; without the hook it stays
-    as it is. It is saved with the weights, so whoever resumes, deploys or
-    fine-tunes goes on with what training has reached.
-
-    Attributes:
-        progress (Tensor): Buffer, shape (), of a dynamic convolution: 0 at
-            the start, 1 where the attention is as sharp as it gets.
-    """
-
-    progress: Tensor
-
-    def start_annealing(self) -> None:
-        """Get ``progress``, at the start."""
-        self.register_buffer('progress', self.weight.detach().new_zeros(()))
-
-    def set_progress(self, progress: float) -> None:
-        """Make the attention as sharp as it is at a point of training.
-
-        Args:
-            progress (float): From 0, the start, to 1, the end.
-        """
-        self.progress.fill_(progress)
-
-    def temperature(self, start: float) -> Tensor:
-        """What logits are divided by.
-
-        Args:
-            start (float): The temperature where ``progress`` is 0.
-
-        Returns:
-            Tensor: Shape (), 1 where ``progress`` is 1, and in proportion
-            between.
-        """
-        return start + (1 - start) * self.progress
-
-
 class ExpertConv(Rival):
     """A rival with several kernels, its experts, in the place of one.
 

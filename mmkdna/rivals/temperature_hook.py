@@ -2,10 +2,11 @@
 from __future__ import annotations
 from typing import Any
 
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from .rival import Annealed
+from ..averaging import averaged_models
+from .annealed import Annealed
 
 
 class TemperatureHook(Hook):
@@ -14,10 +15,9 @@ class TemperatureHook(Hook):
     ``DyConv`` and ``ODConv`` lower their temperature with it, in equal steps
     from that of their options to 1; ``KernelWarehouse`` goes from mixtures
     that are each a cell of their own to what its attention says. The averaged
-    model of an ``EMAHook`` has
-    the temperature of the trained one. The temperature depends on the
-    iteration only, and changes with each: a run that is interrupted on the
-    way resumes exactly.
+    model of an ``EMAHook`` has the temperature of the trained one. The
+    temperature depends on the iteration only, and changes with each: a run
+    that is interrupted on the way resumes exactly.
 
     Args:
         end (int): Epoch or iteration from which on attention is as sharp as
@@ -56,12 +56,15 @@ class TemperatureHook(Hook):
                 f'stops after {length} {unit}, with the attention on its '
                 'way: set an earlier end, or by_epoch=False in training that '
                 'counts iterations')
-        if not _annealed_convs(runner):
+        convs = _annealed_convs(runner)
+        if not convs:
             raise ValueError(
                 'TemperatureHook finds no convolution whose attention it '
                 'could sharpen: expected conv_cfg with the type DyConv, '
                 'ODConv or KernelWarehouse on what takes part; set it, or '
                 'remove the hook')
+        for conv in convs:
+            conv.annealed = True
 
     def before_train_iter(self,
                           runner: Runner,
@@ -77,11 +80,8 @@ class TemperatureHook(Hook):
 
 def _annealed_convs(runner: Runner) -> list[Annealed]:
     """Those of the trained model and of the averaged ones."""
-    models = [runner.model]
-    for hook in runner.hooks:
-        if isinstance(hook, EMAHook):
-            models.append(hook.ema_model)
     return [
-        conv for model in models for conv in model.modules()
+        conv for model in (runner.model, *averaged_models(runner))
+        for conv in model.modules()
         if isinstance(conv, Annealed) and conv.dynamic
     ]

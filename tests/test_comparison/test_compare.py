@@ -1,34 +1,21 @@
 """tools/analysis_tools/compare.py on a task that takes seconds."""
 import json
-import shutil
 
 import pytest
-from mmengine.config import Config
 
-from mmkdna.comparison import TASKS, find_experiments, find_tasks
+from mmkdna.comparison import (TASKS, find_experiments, find_tasks,
+                               read_experiment)
 from mmkdna.launch.model import init_model
-from tests.runs import run_tool
+from tests.test_comparison.tasks import TOOL, compare, make_task
 from tests.test_tools import conftest as tools
 
 classifier, refuse = tools.classifier, tools.refuse
-TOOL = 'analysis_tools/compare'
 
 
 @pytest.fixture
 def task(classifier):
     """A task of two experiments, in the current folder."""
-    folder = classifier / 'tasks' / 'tiny'
-    folder.mkdir(parents=True)
-    shutil.move(str(classifier / 'tiny.py'), str(folder / 'kdna.py'))
-    (folder / 'plain.py').write_text(
-        '_base_ = "./kdna.py"\n'
-        'model = dict(backbone=dict(sharing_stages=()))\n')
-    return classifier
-
-
-def compare(folder, *args, **kwargs):
-    return run_tool(
-        TOOL, 'tiny', '--configs', 'tasks', *args, cwd=folder, **kwargs)
+    return make_task(classifier)
 
 
 def test_runs_what_is_missing_and_reports(task):
@@ -91,15 +78,15 @@ def test_experiments_differ_in_their_convolutions_only(task, monkeypatch):
     monkeypatch.setenv('MMKDNA_DATA', 'data')
     experiments = find_experiments(task)
     assert next(iter(experiments)) == 'plain'
-    plain = conv_cfgs(Config.fromfile(experiments['plain']).to_dict())
+    plain = conv_cfgs(read_experiment(experiments['plain']).to_dict())
     for name, path in experiments.items():
-        cfg = conv_cfgs(Config.fromfile(path).to_dict())
+        cfg = conv_cfgs(read_experiment(path).to_dict())
         if name in ('plain-narrow', 'plain-paper', 'kdna-paper'):
             # Another width or topology, of the model alone.
             assert cfg.pop('model') != plain['model']
             assert cfg == {k: v for k, v in plain.items() if k != 'model'}
         else:
-            if name in ('dyconv', 'odconv', 'kernelwarehouse'):
+            if name.startswith(('dyconv', 'odconv', 'kernelwarehouse')):
                 hook, = cfg.pop('custom_hooks')
                 assert hook['type'] == 'TemperatureHook'
             assert cfg == plain, name

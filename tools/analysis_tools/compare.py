@@ -6,25 +6,30 @@ A task is a folder of configs/comparison, an experiment a config in it. Each
 experiment is trained with each seed that has no result yet; whatever was
 stopped, also inside a training, goes on where it was stopped when the command
 is given again. A run leaves one JSON file; then the table and the picture of
-each task are written beside.
+each task are written beside. With --latency the models of a task are timed in
+turns, when nothing is trained any more.
 """
 import argparse
 import json
 import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import torch
 
 import mmkdna  # noqa: F401
 from mmkdna.checkpoints.writing import written_whole
-from mmkdna.comparison import (TASKS, Run, config_hash, draw_comparison,
-                               find_experiments, find_missing, find_tasks,
-                               make_record, read_records, summarize,
-                               summary_table, train)
+from mmkdna.comparison import (DEVICES, TASKS, Run, Trainings, config_hash,
+                               draw_comparison, find_experiments, find_missing,
+                               find_tasks, folder_name, measure_latency,
+                               read_latency, read_records, summarize,
+                               summary_table)
 from mmkdna.launch.command import command
 from mmkdna.launch.errors import CommandError
+
+# The file of a task's latencies, beside its runs.
+LATENCY = 'latency.json'
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -42,14 +47,19 @@ def get_parser() -> argparse.ArgumentParser:
         type=Path,
         default=TASKS,
         help='folder of the tasks; default: configs/comparison')
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument(
+        '--device',
+        choices=DEVICES,
+        default='cpu',
+        help='with cuda, the sizes for it that a task has, and folders TASK-'
+        'cuda; default: cpu')
     parser.add_argument(
         '--jobs', type=int, default=1, help='trainings at a time')
     parser.add_argument(
         '--threads',
         type=int,
         default=1,
-        help='of torch, for each training on the CPU')
+        help='of torch on the CPU, for each training and for --latency')
     parser.add_argument(
         '--out',
         type=Path,
@@ -64,6 +74,11 @@ def get_parser() -> argparse.ArgumentParser:
         '--no-training',
         action='store_true',
         help='write tables and pictures of what there is')
+    parser.add_argument(
+        '--latency',
+        action='store_true',
+        help='afterwards time all models of each task, in their deployed form '
+        'on one image, on a machine that does nothing else')
     return parser
 
 
@@ -88,61 +103,21 @@ def list_runs(args: argparse.Namespace) -> list[Run]:
                     f'{name} is given as experiment of {task}, one of '
                     f'{", ".join(experiments)} is expected')
             runs += [
-                Run(task, name, seed, experiments[name]) for seed in args.seeds
+                Run(task, name, seed, experiments[name], args.device)
+                for seed in args.seeds
             ]
     return sorted(runs, key=lambda run: args.seeds.index(run.seed))
 
 
-@dataclass
-class Trainings:
-    """The trainings that are under way, which an interrupt ends."""
-    args: argparse.Namespace
-    started: list = field(default_factory=list)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    def do(self, run: Run) -> str:
-        """Do a run and write its file.
-
-        Returns:
-            str: Empty, or what went wrong.
-        """
-        if self.ended.is_set():
-            return ''
-        args = self.args
-        # What another config has begun is not gone on with.
-        work_dir = (
-            args.work_dir / run.task / f'{run.name}_{config_hash(run.config)}')
-        trained = train(run, work_dir, args.device, args.threads, self.started)
-        if trained.returncode:
-            if self.ended.is_set():
-                return ''
-            lines = (work_dir / 'train.log').read_text(
-                errors='replace').rstrip().splitlines()
-            return (f'{run.task} {run.name}: the training ended with '
-                    f'{trained.returncode}; {work_dir / "train.log"} ends '
-                    f'with: {lines[-1] if lines else ""}')
-        record = make_record(run, work_dir, args.device, args.threads,
-                             trained.peak_memory)
-        path = args.out / run.task / f'{run.name}.json'
-        with written_whole(path, 'w') as file:
-            file.write(json.dumps(record, indent=1) + '\n')
-        return ''
-
-    def end(self) -> None:
-        """End what has been started, and start nothing more."""
-        self.ended.set()
-        for process in self.started:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-
-
 def do_runs(args: argparse.Namespace, runs: list[Run]) -> list[str]:
     """Do runs, so many at a time, and say how long the rest takes."""
-    trainings, failures, start = Trainings(args), [], time.time()
+    trainings = Trainings(args.out, args.work_dir, args.threads)
+    failures, start = [], time.time()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        futures = {pool.submit(trainings.do, run): run for run in runs}
-        try:
+    try:
+        # What is under way is ended before the pool waits for it.
+        with ThreadPoolExecutor(args.jobs) as pool, trainings:
+            futures = {pool.submit(trainings.do, run): run for run in runs}
             for number, future in enumerate(as_completed(futures), 1):
                 failure = future.result()
                 if failure:
@@ -150,49 +125,75 @@ def do_runs(args: argparse.Namespace, runs: list[Run]) -> list[str]:
                 left = (time.time() - start) / number * (len(runs) - number)
                 print(
                     f'{number} of {len(runs)} runs, '
-                    f'{futures[future].task} {futures[future].name}; about '
+                    f'{futures[future].folder} {futures[future].name}; about '
                     f'{left / 60:.0f} min left',
                     flush=True)
-        except KeyboardInterrupt:
-            trainings.end()
-            raise CommandError(
-                'stopped: give the same command again to go on') from None
+    except KeyboardInterrupt:
+        raise CommandError(
+            'stopped: give the same command again to go on') from None
     return failures
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text as a whole or not at all."""
+    with written_whole(path, 'w') as file:
+        file.write(text + '\n')
+
+
+def measure(args: argparse.Namespace, task: str) -> None:
+    """Time all models of a task, and write the file of it."""
+    measured = measure_latency(
+        find_experiments(task, args.configs), args.device, args.threads)
+    write(args.out / folder_name(task, args.device) / LATENCY,
+          json.dumps(measured, indent=1))
 
 
 def report(args: argparse.Namespace, task: str) -> None:
     """Write and print what a task's runs say."""
     experiments = find_experiments(task, args.configs)
-    hashes = {name: config_hash(path) for name, path in experiments.items()}
+    hashes = {
+        name: config_hash(path, args.device)
+        for name, path in experiments.items()
+    }
+    name = folder_name(task, args.device)
+    folder = args.out / name
     records = []
-    for record in read_records(args.out, task):
+    for record in read_records(folder):
         if record['hash'] == hashes.get(record['experiment']):
             records.append(record)
         else:
-            print(f'{task} {record["experiment"]}_seed-{record["seed"]} is '
+            print(f'{name} {record["experiment"]}_seed-{record["seed"]} is '
                   'left out: it is of a config that is not there any more')
+    latencies, others = read_latency(folder / LATENCY, hashes)
+    if others:
+        print(f'The latency of {name} {", ".join(others)} is left out: it is '
+              'of a config that is not there any more; --latency times again')
     summaries = summarize(records, list(experiments), args.seeds)
-    table = summary_table(summaries)
-    print(f'\n{task}\n\n{table}')
-    folder = args.out / task
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'README.md').write_text(
-        f'# {task}, seeds {", ".join(map(str, args.seeds))}\n\n{table}\n')
-    (folder / 'summary.json').write_text(
-        json.dumps([s._asdict() for s in summaries], indent=1) + '\n')
-    draw_comparison(summaries, folder / 'comparison.svg', task)
+    table = summary_table(summaries, latencies=latencies)
+    print(f'\n{name}\n\n{table}')
+    write(folder / 'README.md',
+          f'# {name}, seeds {", ".join(map(str, args.seeds))}\n\n{table}')
+    write(folder / 'summary.json',
+          json.dumps([s._asdict() for s in summaries], indent=1))
+    draw_comparison(summaries, folder / 'comparison.svg', name, latencies)
 
 
 @command(get_parser)
 def main(args: argparse.Namespace) -> None:
     """Train what is missing, and report."""
     runs = list_runs(args)
+    if (args.device == 'cuda' and not torch.cuda.is_available()
+            and not (args.no_training and not args.latency)):
+        raise CommandError('--device cuda is given, but torch finds no such '
+                           'device here: --device cpu is expected')
     failures = []
     if not args.no_training:
         missing = find_missing(args.out, runs)
         print(f'{len(runs) - len(missing)} of {len(runs)} runs are there')
         failures = do_runs(args, missing)
     for task in args.tasks:
+        if args.latency:
+            measure(args, task)
         report(args, task)
     if failures:
         raise CommandError('; '.join(failures))

@@ -69,3 +69,13 @@ param_scheduler = [
 train_cfg = dict(max_epochs=8, val_interval=8)
 default_hooks = dict(
     logger=dict(interval=13), checkpoint=dict(interval=1, max_keep_ckpts=1))
+
+# What is different on a GPU: six times the schedule.
+cuda = {
+    'train_dataloader.num_workers': 4,
+    'val_dataloader.num_workers': 4,
+    'train_cfg.max_epochs': 48,
+    'train_cfg.val_interval': 48,
+    'param_scheduler.1.T_max': 48,
+    'param_scheduler.1.end': 48,
+}

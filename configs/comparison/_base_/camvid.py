@@ -92,3 +92,14 @@ default_hooks = dict(
         type='CheckpointHook', by_epoch=False, interval=50, max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'))
+
+# What is different on a GPU: twice the batch, eight times the schedule.
+cuda = {
+    'train_dataloader.batch_size': 16,
+    'train_dataloader.num_workers': 8,
+    'val_dataloader.num_workers': 8,
+    'train_cfg.max_iters': 2000,
+    'train_cfg.val_interval': 2000,
+    'param_scheduler.1.T_max': 2000,
+    'param_scheduler.1.end': 2000,
+}

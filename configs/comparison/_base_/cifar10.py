@@ -59,3 +59,14 @@ val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(interval=1, max_keep_ckpts=1))
+
+# What is different on a GPU: the usual batch, and a whole schedule.
+cuda = {
+    'train_dataloader.batch_size': 128,
+    'train_dataloader.num_workers': 8,
+    'val_dataloader.num_workers': 8,
+    'train_cfg.max_epochs': 120,
+    'train_cfg.val_interval': 120,
+    'param_scheduler.1.T_max': 120,
+    'param_scheduler.1.end': 120,
+}

@@ -21,3 +21,13 @@ val_dataloader = dict(num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=1))
+
+# What is different on a GPU: four times the schedule.
+cuda = {
+    'train_dataloader.num_workers': 4,
+    'val_dataloader.num_workers': 4,
+    'train_cfg.max_epochs': 24,
+    'train_cfg.val_interval': 24,
+    'param_scheduler.1.T_max': 24,
+    'param_scheduler.1.end': 24,
+}

@@ -19,3 +19,13 @@ train_dataloader = dict(num_workers=0, persistent_workers=False)
 val_dataloader = dict(num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 default_hooks = dict(checkpoint=dict(interval=50, max_keep_ckpts=1))
+
+# What is different on a GPU: four times the schedule.
+cuda = {
+    'train_dataloader.num_workers': 4,
+    'val_dataloader.num_workers': 4,
+    'train_cfg.max_iters': 1400,
+    'train_cfg.val_interval': 1400,
+    'param_scheduler.1.T_max': 1400,
+    'param_scheduler.1.end': 1400,
+}

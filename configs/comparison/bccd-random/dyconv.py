@@ -5,3 +5,4 @@ model = dict(
             type='DyConv', name_pattern='^layer', kernel_sizes=(1, ))))
 # The method's own schedule, in a third of this one.
 custom_hooks = [dict(type='TemperatureHook', end=3)]
+cuda = {'custom_hooks.0.end': 18}

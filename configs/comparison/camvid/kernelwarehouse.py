@@ -9,3 +9,4 @@ model = dict(
             kernel_sizes=(1, ))))
 # The method's own schedule, in a third of this one.
 custom_hooks = [dict(type='TemperatureHook', end=80, by_epoch=False)]
+cuda = {'custom_hooks.0.end': 640}

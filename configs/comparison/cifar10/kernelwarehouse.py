@@ -8,3 +8,4 @@ model = dict(
             name_pattern='^layer')))
 # The method's own schedule, in a third of this one.
 custom_hooks = [dict(type='TemperatureHook', end=2)]
+cuda = {'custom_hooks.0.end': 40}

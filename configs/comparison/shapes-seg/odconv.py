@@ -3,3 +3,4 @@ model = dict(
     backbone=dict(conv_cfg=dict(type='ODConv', name_pattern='^layer')))
 # The method's own schedule, in a third of this one.
 custom_hooks = [dict(type='TemperatureHook', end=120, by_epoch=False)]
+cuda = {'custom_hooks.0.end': 480}

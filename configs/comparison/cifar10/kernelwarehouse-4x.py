@@ -1,0 +1,12 @@
+# Four times the cells; what leads into a stage has those of the stage before.
+_base_ = '../_base_/cifar10.py'
+model = dict(
+    backbone=dict(
+        conv_cfg=dict(
+            type='KernelWarehouse',
+            ratio=4,
+            earlier_pattern=r'\.0\.conv1',
+            name_pattern='^layer')))
+# The method's own schedule, in a third of this one.
+custom_hooks = [dict(type='TemperatureHook', end=2)]
+cuda = {'custom_hooks.0.end': 40}

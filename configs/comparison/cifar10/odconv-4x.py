@@ -1,0 +1,8 @@
+# Four kernels.
+_base_ = '../_base_/cifar10.py'
+model = dict(
+    backbone=dict(
+        conv_cfg=dict(type='ODConv', name_pattern='^layer', num_experts=4)))
+# The method's own schedule, in a third of this one.
+custom_hooks = [dict(type='TemperatureHook', end=2)]
+cuda = {'custom_hooks.0.end': 40}

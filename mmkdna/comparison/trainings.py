@@ -1,0 +1,170 @@
+"""Trainings that are under way, and end with what has started them."""
+from __future__ import annotations
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..checkpoints.writing import written_whole
+from ..launch.config import CONFIGS
+from .record import has_metric, make_record, newest_checkpoint
+from .runs import Run, config_hash, gpu_options
+
+TOOLS = Path(CONFIGS).parent / 'tools'
+
+
+class Trainings:
+    """Does runs, also several at a time; leaving the context ends them.
+
+    Args:
+        out (Path): Folder of all results.
+        work_dir (Path): Folder of the trainings.
+        threads (int): Threads of torch on the CPU, for each.
+    """
+
+    def __init__(self, out: Path, work_dir: Path, threads: int) -> None:
+        self.out = out
+        self.work_dir = work_dir
+        self.threads = threads
+        self._ended = False
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        # Nothing is started while all are being ended.
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Trainings:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        with self._lock:
+            self._ended = True
+            for process in list(self._processes):
+                # It may just have ended.
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGTERM)
+
+    def do(self, run: Run) -> str:
+        """Do a run, or go on with one that was stopped, and write its file.
+
+        Args:
+            run (Run): The run.
+
+        Returns:
+            str: Empty, or what went wrong.
+        """
+        # What another config has begun is not gone on with.
+        work_dir = (
+            self.work_dir / run.folder /
+            f'{run.name}_{config_hash(run.config, run.device)}')
+        work_dir.mkdir(parents=True, exist_ok=True)
+        log = work_dir / 'train.log'
+        try:
+            done = self._run(train_command(run, work_dir), log, run.device)
+            if not done.returncode and not has_metric(run, work_dir):
+                # It was stopped between its last checkpoint and its metric.
+                peak_memory = done.peak_memory
+                done = self._run(test_command(run, work_dir), log,
+                                 run.device)._replace(peak_memory=peak_memory)
+        except BlockingIOError:
+            return (f'{run.folder} {run.name}: a process that was started '
+                    f'before still trains in {work_dir}: wait until it is '
+                    'done, or end it, and give the command again')
+        if self._ended:
+            return ''
+        if done.returncode:
+            lines = log.read_text(errors='replace').rstrip().splitlines()
+            return (f'{run.folder} {run.name}: the training ended with '
+                    f'{done.returncode}; {log} ends with: '
+                    f'{lines[-1] if lines else ""}')
+        record = make_record(run, work_dir, self.threads, done.peak_memory)
+        path = self.out / run.folder / f'{run.name}.json'
+        with written_whole(path, 'w') as file:
+            file.write(json.dumps(record, indent=1) + '\n')
+        return ''
+
+    def _run(self, command: list[str], log_file: Path, device: str) -> Done:
+        """Run a command, whose output goes to a file, until it ends.
+
+        Raises:
+            BlockingIOError: If a process still writes to that file.
+        """
+        env = dict(os.environ, OMP_NUM_THREADS=str(self.threads))
+        if device == 'cpu':
+            env['CUDA_VISIBLE_DEVICES'] = ''
+        with open(log_file, 'ab') as log:
+            # The process has the lock as long as it runs, even if this one
+            # is killed.
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with self._lock:
+                if self._ended:
+                    return Done(-signal.SIGTERM, 0)
+                process = subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, env=env)
+                self._processes.add(process)
+        _, status, usage = os.wait4(process.pid, 0)
+        self._processes.remove(process)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        # Linux counts in KiB, macOS in bytes.
+        unit = 1 if sys.platform == 'darwin' else 1024
+        return Done(process.returncode, usage.ru_maxrss * unit)
+
+
+class Done(NamedTuple):
+    """What a process leaves.
+
+    Attributes:
+        returncode (int): Its exit status; negative for a signal.
+        peak_memory (int): Most memory it had, in bytes.
+    """
+    returncode: int
+    peak_memory: int
+
+
+def train_command(run: Run, work_dir: Path) -> list[str]:
+    """Give the command of a run, the same at the start and later.
+
+    Args:
+        run (Run): The run.
+        work_dir (Path): Its folder.
+
+    Returns:
+        list[str]: The command.
+    """
+    return [
+        sys.executable,
+        str(TOOLS / 'train.py'),
+        str(run.config), '--work-dir',
+        str(work_dir), '--resume', '--cfg-options',
+        f'randomness.seed={run.seed}', *_given(run)
+    ]
+
+
+def test_command(run: Run, work_dir: Path) -> list[str]:
+    """Give the command that finds the metric of the newest checkpoint.
+
+    Args:
+        run (Run): The run.
+        work_dir (Path): Its folder.
+
+    Returns:
+        list[str]: The command.
+    """
+    return [
+        sys.executable,
+        str(TOOLS / 'test.py'),
+        str(run.config),
+        str(newest_checkpoint(work_dir)), '--work-dir',
+        str(work_dir), '--cfg-options', f'randomness.seed={run.seed}',
+        *_given(run)
+    ]
+
+
+def _given(run: Run) -> list[str]:
+    """What --cfg-options get for the device of a run."""
+    options = gpu_options(run.config) if run.device == 'cuda' else {}
+    return [f'{key}={value}' for key, value in options.items()]
