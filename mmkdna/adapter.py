@@ -5,7 +5,6 @@ from typing import Any, Sequence
 import torch
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .modulated_conv import product
@@ -48,9 +47,12 @@ class ChannelGate(nn.Module):
         Returns:
             Tensor: The gate, shape (N, C, 1, 1).
         """
-        squeezed = self.fc1(x.mean((2, 3)))[:, :, None, None]
-        squeezed = F.relu(normalize_pooled(self.norm, squeezed)).flatten(1)
-        return torch.sigmoid(self.fc2(squeezed))[:, :, None, None]
+        squeezed = self.fc1(x.mean((2, 3)))
+        if not isinstance(self.norm, nn.Identity):
+            squeezed = normalize_pooled(
+                self.norm, squeezed[:, :, None, None]).flatten(1)
+        # In place: no backward wants what these two are given.
+        return self.fc2(squeezed.relu_()).sigmoid_()[:, :, None, None]
 
     @torch.no_grad()
     def fold_norm(self) -> None:

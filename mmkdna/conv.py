@@ -255,8 +255,6 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
         """
         if isinstance(x, Proxy):
             return self.trace_as_leaf(x)
-        if self.adapter is None:
-            self.warn_if_unlinked()
         if self._was_child and self.training and torch.is_grad_enabled():
             self._was_child = False
             warnings.warn(
@@ -264,17 +262,18 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
                 'children kernels of their own: an optimizer made before does '
                 'not hold them, so make the optimizer anew, or train the '
                 'model as it was and deploy it afterwards')
-        if not self._parent:
+        adapter = self.adapter
+        if adapter is None:
+            self.warn_if_unlinked()
             return super().forward(x)
-        assert self.adapter is not None
         if self.padding_mode != 'zeros' or isinstance(self.padding, str):
             # What is kept for backward is the padded input, as in any conv.
             return super()._conv_forward(
-                self.adapter.modulate(x), self.kernel(), self.bias)
-        gate = None if self.adapter.gate is None else self.adapter.gate(x)
-        return modulated_conv2d(x, gate, *self._kernel_parts(), self.bias,
-                                self.stride, self.padding, self.dilation,
-                                self.groups)
+                adapter.modulate(x), self.kernel(), self.bias)
+        gate = adapter.gate
+        return modulated_conv2d(x, None if gate is None else gate(x),
+                                *self._kernel_parts(), self.bias, self.stride,
+                                self.padding, self.dilation, self.groups)
 
     def _conv_forward(self, x: Tensor, weight: Tensor,
                       bias: Tensor | None) -> Tensor:
