@@ -5,9 +5,9 @@ from typing import Any, Sequence
 import torch
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .modulated_conv import product
 from .options import SharingOptions
 from .pooled_norm import normalize_pooled
 
@@ -47,9 +47,12 @@ class ChannelGate(nn.Module):
         Returns:
             Tensor: The gate, shape (N, C, 1, 1).
         """
-        squeezed = self.fc1(x.mean((2, 3)))[:, :, None, None]
-        squeezed = F.relu(normalize_pooled(self.norm, squeezed)).flatten(1)
-        return torch.sigmoid(self.fc2(squeezed))[:, :, None, None]
+        squeezed = self.fc1(x.mean((2, 3)))
+        if not isinstance(self.norm, nn.Identity):
+            squeezed = normalize_pooled(
+                self.norm, squeezed[:, :, None, None]).flatten(1)
+        # In place: no backward wants what these two are given.
+        return self.fc2(squeezed.relu_()).sigmoid_()[:, :, None, None]
 
     @torch.no_grad()
     def fold_norm(self) -> None:
@@ -126,6 +129,21 @@ class Adapter(nn.Module):
                 reduced_channels(in_channels, out_channels, options.rd_ratio),
                 options.norm_cfg)
 
+    def factors(self) -> Tensor | None:
+        """Multiply the static factors.
+
+        Returns:
+            Tensor | None: ``(1 + filter) * (1 + spatial)``, of a shape that
+            broadcasts to that of the kernel; None without either.
+        """
+        factors = [
+            1 + factor for factor in (self.filter, self.spatial)
+            if factor is not None
+        ]
+        if len(factors) == 2:
+            return factors[0] * factors[1]
+        return factors[0] if factors else None
+
     def derive(self, weight: Tensor) -> Tensor:
         """Derive the child's kernel.
 
@@ -136,14 +154,7 @@ class Adapter(nn.Module):
         Returns:
             Tensor: ``weight * (1 + filter) * (1 + spatial)``, of that shape.
         """
-        # The two small factors first, so that the kernel is read only once.
-        factors = [
-            1 + factor for factor in (self.filter, self.spatial)
-            if factor is not None
-        ]
-        if len(factors) == 2:
-            factors = [factors[0] * factors[1]]
-        return weight * factors[0] if factors else weight
+        return product(weight, self.factors())
 
     def modulate(self, x: Tensor) -> Tensor:
         """Gate the child's input.

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 
 from .adapter import Adapter
 from .guard import KernelGuard
+from .modulated_conv import modulated_conv2d, product
 from .options import SharingOptions
 from .unit_conv import UnitConv
 
@@ -101,11 +102,7 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
             from its parent's, unless :func:`mmkdna.kept_kernels` keeps it and
             no gradient is asked for.
         """
-        if not self._parent:
-            return self.weight
-        if self._kept_kernel is not None and not torch.is_grad_enabled():
-            return self._kept_kernel
-        return self._derive()
+        return product(*self._kernel_parts())
 
     def keep_kernel(self) -> None:
         """Derive a child's kernel, and compute with it without gradients.
@@ -114,13 +111,22 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
         mode and by a move to another device or type, and no copy has it.
         """
         with torch.no_grad():
-            self._kept_kernel = self._derive()
+            self._kept_kernel = product(*self._derivation())
 
     def forget_kernel(self) -> None:
         """Derive a child's kernel in every forward again."""
         self._kept_kernel = None
 
-    def _derive(self) -> Tensor:
+    def _kernel_parts(self) -> tuple[Tensor, Tensor | None]:
+        """What this convolution computes with, as kernel and factors."""
+        if not self._parent:
+            return self.weight, None
+        if self._kept_kernel is not None and not torch.is_grad_enabled():
+            return self._kept_kernel, None
+        return self._derivation()
+
+    def _derivation(self) -> tuple[Tensor, Tensor | None]:
+        """A kernel and the factors that make it a child's; None for ones."""
         weight = self._parent[0].weight
         if weight.dim() < 4:
             raise RuntimeError(
@@ -130,11 +136,11 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
                 'different units; auto_wrap_policy=\'kernel_dna_wrap_policy\' '
                 'keeps parents and children together')
         assert self.adapter is not None
-        kernel = self.adapter.derive(weight)
         if self.keeps_own_kernel:
-            kernel = kernel.lerp(
-                self.own_weight.to(kernel), self.own_share.to(kernel))
-        return kernel
+            kernel = self.adapter.derive(weight)
+            return kernel.lerp(
+                self.own_weight.to(kernel), self.own_share.to(kernel)), None
+        return weight, self.adapter.factors()
 
     def make_adapter(self) -> Adapter:
         """Make the adapter that this convolution would have as a child.
@@ -216,7 +222,7 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
             parametrize.remove_parametrizations(self, 'weight')
         if not self._parent:
             return
-        kernel = self._derive().detach().clone()
+        kernel = product(*self._derivation()).detach().clone()
         parent = self._parent[0]
         requires_grad = parent.weight.requires_grad
         if parent is not self:
@@ -249,8 +255,6 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
         """
         if isinstance(x, Proxy):
             return self.trace_as_leaf(x)
-        if self.adapter is None:
-            self.warn_if_unlinked()
         if self._was_child and self.training and torch.is_grad_enabled():
             self._was_child = False
             warnings.warn(
@@ -258,9 +262,18 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
                 'children kernels of their own: an optimizer made before does '
                 'not hold them, so make the optimizer anew, or train the '
                 'model as it was and deploy it afterwards')
-        if self._parent and self.parent is not self:
-            return self._conv_forward(x, self.kernel(), self.bias)
-        return super().forward(x)
+        adapter = self.adapter
+        if adapter is None:
+            self.warn_if_unlinked()
+            return super().forward(x)
+        if self.padding_mode != 'zeros' or isinstance(self.padding, str):
+            # What is kept for backward is the padded input, as in any conv.
+            return super()._conv_forward(
+                adapter.modulate(x), self.kernel(), self.bias)
+        gate = adapter.gate
+        return modulated_conv2d(x, None if gate is None else gate(x),
+                                *self._kernel_parts(), self.bias, self.stride,
+                                self.padding, self.dilation, self.groups)
 
     def _conv_forward(self, x: Tensor, weight: Tensor,
                       bias: Tensor | None) -> Tensor:

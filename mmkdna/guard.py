@@ -54,14 +54,17 @@ class KernelGuard(nn.Module):
         self._replaced = None
 
     def __getattr__(self, name: str) -> Any:
-        if (name == 'weight' and self.__dict__.get('_parent')
-                and 'weight' not in self._parameters):
-            raise AttributeError(
-                f'a child owns no weight: this one derives its kernel from '
-                f'{self.parent_name!r}; kernel() returns it, and '
-                'mmkdna.switch_to_deploy(model) gives each child its own, '
-                'which fusing and exporting need')
-        return super().__getattr__(name)
+        # Every look at a parameter comes here, so the rare case comes last.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name != 'weight' or not self.__dict__.get('_parent'):
+                raise
+        raise AttributeError(
+            f'a child owns no weight: this one derives its kernel from '
+            f'{self.parent_name!r}; kernel() returns it, and '
+            'mmkdna.switch_to_deploy(model) gives each child its own, '
+            'which fusing and exporting need')
 
     def register_parameter(self, name: str,
                            param: nn.Parameter | None) -> None:

@@ -226,11 +226,9 @@ def test_kernels_are_derived_once_inside(options, monkeypatch):
         expected = module(X)
     calls = []
     for child in children_of(module).values():
-        derive = child.adapter.derive
+        factors = child.adapter.factors
         monkeypatch.setattr(
-            child.adapter,
-            'derive',
-            lambda w, f=derive: calls.append(1) or f(w))
+            child.adapter, 'factors', lambda f=factors: calls.append(1) or f())
     with kept_kernels(module) as given:
         assert given is module
         assert len(calls) == len(children_of(module))
