@@ -49,12 +49,12 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=100),
     dict(
         type='CosineAnnealingLR',
-        T_max=12,
-        end=12,
+        T_max=6,
+        end=6,
         by_epoch=True,
         convert_to_iter_based=True)
 ]
-train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=12)
+train_cfg = dict(by_epoch=True, max_epochs=6, val_interval=6)
 val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(

@@ -2,4 +2,4 @@ _base_ = '../_base_/cifar10.py'
 model = dict(
     backbone=dict(conv_cfg=dict(type='DyConv', name_pattern='^layer')))
 # The method's own schedule, in a third of this one.
-custom_hooks = [dict(type='TemperatureHook', end=4)]
+custom_hooks = [dict(type='TemperatureHook', end=2)]

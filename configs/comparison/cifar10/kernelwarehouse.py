@@ -7,4 +7,4 @@ model = dict(
             earlier_pattern=r'\.0\.conv1',
             name_pattern='^layer')))
 # The method's own schedule, in a third of this one.
-custom_hooks = [dict(type='TemperatureHook', end=4)]
+custom_hooks = [dict(type='TemperatureHook', end=2)]
