@@ -41,7 +41,7 @@ setup(
     package_data=dict(mmkdna=[
         'py.typed', '.mim/model-index.yml', '.mim/configs/**/*.md',
         '.mim/configs/**/*.py', '.mim/configs/**/*.yml', '.mim/tools/**/*.py',
-        '.mim/tools/dist_*.sh', '.mim/tools/slurm_*.sh'
+        '.mim/tools/dist_*.sh', '.mim/tools/slurm_*.sh', '.mim/weights/*.pth'
     ]),
     exclude_package_data=dict(mmkdna=['.mim/tools/misc/update_zoo.py']),
     python_requires='>=3.8',

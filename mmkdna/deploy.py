@@ -49,6 +49,50 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
     return model
 
 
+def check_sharing(model: nn.Module) -> None:
+    """Check that a model shares, so that its weights are small as they are.
+
+    A model that is built with ``deploy=True`` takes these weights as well, see
+    :func:`mmkdna.shared_weights.accept_shared_weights`.
+
+    Args:
+        model (nn.Module): A linked model.
+
+    Raises:
+        ValueError: If no convolution derives from another one, or a child
+            keeps its own kernel.
+    """
+    children = {
+        name: conv
+        for name, conv in named_convs(model).items()
+        if conv.parent not in (None, conv)
+    }
+    if not children:
+        raise ValueError('none of its convolutions derives its kernel from '
+                         'another one, so that there is no sharing to keep')
+    own = [name for name, conv in children.items() if conv.keeps_own_kernel]
+    if own:
+        raise ValueError(
+            f'{len(own)} children still compute with kernels of their own, '
+            f'the first is {own[0]}: train on until KernelSharingHook or '
+            'ChildFittingHook has taken them away, or deploy without sharing')
+
+
+def fold_gates(model: nn.Module) -> nn.Module:
+    """Fold the batch norms of gates, in place; children go on deriving.
+
+    Args:
+        model (nn.Module): A linked model.
+
+    Returns:
+        nn.Module: The same model.
+    """
+    for conv in named_convs(model).values():
+        if conv.adapter is not None and conv.adapter.gate is not None:
+            conv.adapter.gate.fold_norm()
+    return model
+
+
 def deploy_config(cfg: Config) -> Config:
     """Write the config of a model after :func:`switch_to_deploy`.
 

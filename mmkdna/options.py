@@ -205,7 +205,9 @@ class SharingOptions(LayerChoice):
             :class:`mmkdna.ChildFittingHook` takes it away. Defaults to
             False.
         deploy (bool): Children are built in the form that
-            :func:`mmkdna.switch_to_deploy` gives them. Defaults to False.
+            :func:`mmkdna.switch_to_deploy` gives them. They take weights of
+            that form, and those of children, which are folded while they are
+            loaded. Defaults to False.
 
     Raises:
         TypeError: If an option has the wrong type.

@@ -9,6 +9,7 @@ from .linking import Link, make_links, plan_links
 from .pretrained.plain import accept_plain_weights
 from .rivals.key_layouts import accept_key_layouts
 from .rivals.rival import Rival
+from .shared_weights import accept_shared_weights
 from .sharing import named_convs, sharing_table
 
 
@@ -56,6 +57,9 @@ def link_kernels(module: nn.Module) -> list[Link]:
     make_links(unlinked, links)
     if links:
         accept_plain_weights(module)
+        deployed = [link for link in links if convs[link.child].options.deploy]
+        if deployed:
+            accept_shared_weights(module, deployed)
         _refuse_to_save_without_parents(module)
         table = sharing_table(module)
         print_log(

@@ -642,6 +642,31 @@ def test_the_tool_writes_a_checkpoint_and_its_config(trained):
     assert error(answers(after, x), answers(before, x)) <= 1e-5
 
 
+def test_the_tool_keeps_the_sharing(trained):
+    """The file is as small as the weights that were trained."""
+    run_tool(
+        TOOL, 'tiny.py', 'tiny.pth', 'out.pth', '--keep-sharing', cwd=trained)
+    run_tool(TOOL, 'tiny.py', 'tiny.pth', 'full.pth', cwd=trained)
+    assert (trained / 'out.py').read_text() == (trained /
+                                                'full.py').read_text()
+    before = torch.load(trained / 'tiny.pth')['state_dict']
+    written = torch.load(trained / 'out.pth', weights_only=True)
+    assert set(written) == {'meta', 'state_dict'}
+    assert written['state_dict'].keys() == before.keys()
+    sizes = [(trained / f'{name}.pth').stat().st_size
+             for name in ('tiny', 'out', 'full')]
+    # With a config, without an optimizer.
+    assert abs(sizes[1] - sizes[0]) < 10000
+    assert sizes[2] > 1.4 * sizes[1]
+    models = [
+        init_model(str(trained / 'out.py'), str(trained / f'{name}.pth'))
+        for name in ('out', 'full')
+    ]
+    weights, expected = (model.state_dict() for model in models)
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
 LAZY = '''
 from mmpretrain.models import (GlobalAveragePooling, ImageClassifier,
                                LinearClsHead, ResNet)
@@ -814,6 +839,21 @@ class OtherConv(KernelDNAConv2d):
     message = refused('other.py', 'other.pth', 'out.pth')
     assert 'other.py is given' in message
     assert 'Missing key' in message and 'Nothing is written' in message
+
+
+def test_sharing_that_is_not_there_is_not_kept(trained, refused):
+    for name, conv_cfg, said in (
+        ('plain', 'None', 'no sharing to keep'),
+        ('own', 'dict(type=\'KernelDNA\', share=False)', 'no sharing to keep'),
+        ('gradual', 'dict(type=\'KernelDNA\', keep_own_kernel=True)',
+         'backbone.layer1.0.conv1: train on until')):
+        text = STOCK.replace('conv_cfg=dict({})', f'conv_cfg={conv_cfg}')
+        (trained / f'{name}.py').write_text(text)
+        model = init_model(str(trained / f'{name}.py'))
+        torch.save(model.state_dict(), trained / f'{name}.pth')
+        message = refused(f'{name}.py', f'{name}.pth', 'out.pth',
+                          '--keep-sharing')
+        assert said in message and 'Nothing is written' in message
 
 
 def deployed(**options):

@@ -1,6 +1,7 @@
 """An sdist and a wheel of a clean checkout, in an environment of its own."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 import yaml
@@ -67,11 +69,17 @@ for name in sys.argv[1:]:
 resolve(Path(name).name)
 '''
 
+# The blocks of the README that show a released model in use.
+BLOCKS = re.findall(r'^```python\n([^`]*Inferencer[^`]*)^```$',
+                    (ROOT / 'README.md').read_text(), re.MULTILINE)
+# What leads to a network, and what to weights that do not come with it.
+AROUND = re.compile('.*_proxy|PYTHONPATH|MMKDNA_WEIGHTS', re.IGNORECASE)
+
 
 def run(*command, cwd, fails=False):
-    """Run a command that finds no checkout by PYTHONPATH."""
-    env = dict(os.environ, OMP_NUM_THREADS='1')
-    env.pop('PYTHONPATH', None)
+    """Run a command that finds no checkout by PYTHONPATH, and no network."""
+    env = {k: v for k, v in os.environ.items() if not AROUND.fullmatch(k)}
+    env['OMP_NUM_THREADS'] = '1'
     done = subprocess.run([str(part) for part in command],
                           cwd=cwd,
                           env=env,
@@ -195,7 +203,7 @@ def test_contents(built):
         if name.startswith('mmkdna/') and name.endswith('.py'):
             expected.add(name)
         # What is of use in a checkout only stays there.
-        if (name.startswith(('configs/', 'tools/'))
+        if (name.startswith(('configs/', 'tools/', 'weights/'))
                 and name not in ('tools/lint.sh', 'tools/install_mmcv.sh',
                                  'tools/misc/update_zoo.py')):
             expected.add(f'mmkdna/.mim/{name}')
@@ -236,6 +244,36 @@ def test_looks_up_configs_and_weights(python, mim, tmp_path):
         assert f'config {mim}/configs/{name}.py\n' in out
     assert 'no weights were released' in out
     assert f'train it by configs/{configs[-1]}.py' in out
+
+
+def test_the_readme_shows_each_inferencer():
+    assert [
+        host for host in CONFIGS
+        if not any(f'{host}.' in block for block in BLOCKS)
+    ] == []
+    assert all(len(block.splitlines()) == 3 for block in BLOCKS)
+
+
+@pytest.mark.parametrize('block', BLOCKS)
+def test_the_readme_draws_a_prediction(block, python, mim, tmp_path):
+    """By the wheel alone, in a process of its own."""
+    for host in CONFIGS:
+        if f'{host}.' in block:
+            pytest.importorskip(host)
+    make_shapes = mim / 'tools' / 'dataset_converters' / 'make_shapes.py'
+    run(python, make_shapes, *SMALL[:-2], cwd=tmp_path)
+    picture = tmp_path / 'data' / 'shapes' / 'images' / 'validation'
+    shutil.copy(picture / '000000.jpg', tmp_path / 'picture.jpg')
+    said = run(python, '-c', block, cwd=tmp_path)
+    assert f'{mim}/weights/' in said
+    drawn, = (
+        file for file in tmp_path.glob('pictures/**/*')
+        if file.suffix in ('.jpg', '.png') and 'pred' not in file.parts)
+    given, drawn = (
+        cv2.imread(str(file)).astype(int)
+        for file in (picture / '000000.jpg', drawn))
+    # More than what is lost in writing a JPEG again.
+    assert (abs(given - drawn) > 60).mean() > 0.01
 
 
 @pytest.mark.parametrize('host', list(SHORT))

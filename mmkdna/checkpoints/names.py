@@ -58,9 +58,10 @@ def resolve(name: str, index: str | None = None) -> str:
     """Find the file of released weights, and make sure that it is the one.
 
     It is looked for in the folder that the environment variable
-    ``MMKDNA_WEIGHTS`` names, then in the cache of ``torch.hub``, and else
-    downloaded to there. Wherever it comes from, its sha256 has to be the one
-    in its name.
+    ``MMKDNA_WEIGHTS`` names. Else, where the metafile has a path, it is the
+    file that came with mmkdna; where it has an address, it is looked for in
+    the cache of ``torch.hub`` and downloaded to there. Wherever it comes from,
+    its sha256 has to be the one in its name.
 
     Args:
         name (str): Name of a model in a metafile.
@@ -72,9 +73,11 @@ def resolve(name: str, index: str | None = None) -> str:
 
     Raises:
         CheckpointError: If there is no such model, it has no weights, they
-            cannot be downloaded, or the file is not the one that was
-            released. A bad download is deleted; nothing is unpickled here.
+            are not there or cannot be downloaded, or the file is not the one
+            that was released. A bad download is deleted; nothing is unpickled
+            here.
     """
+    index = index or INDEX
     models = read_models(index)
     if name not in models:
         near = difflib.get_close_matches(name, models)
@@ -99,12 +102,17 @@ def resolve(name: str, index: str | None = None) -> str:
     if mirrored:
         _check(mirrored, 'Copy it to there again from where it was released')
         return mirrored
-    if '://' not in url:
+    if '://' in url:
+        return _find_or_download(file, url)
+    path = osp.join(osp.dirname(index), url)
+    if not osp.isfile(path):
         raise CheckpointError(
-            f'{SCHEME}{name} is given, but {models[name]["metafile"]} does '
-            f'not say where {file} is to be downloaded: put it in a folder '
-            'and name that folder in the environment variable MMKDNA_WEIGHTS')
-    return _find_or_download(file, url)
+            f'{SCHEME}{name} is given, but there is no {path}, which '
+            f'{models[name]["metafile"]} has as its Weights: install mmkdna '
+            f'again, or put {file} in a folder and name that folder in the '
+            'environment variable MMKDNA_WEIGHTS')
+    _check(path, 'Install mmkdna again')
+    return path
 
 
 def read_models(index: str | None = None) -> dict[str, dict[str, Any]]:

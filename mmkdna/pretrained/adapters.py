@@ -75,8 +75,7 @@ def fit_adapter(weights: Weights, conv: KernelDNAConv2d, child: str,
     else:
         # Nothing makes up for the gate.
         derived = derived / gain
-    _fill_adapter(weights, f'{child}.adapter.', adapter, filters.to(own),
-                  spatial.to(own))
+    _fill_adapter(weights, f'{child}.adapter.', adapter, filters, spatial)
     # A kernel of zeros comes back exactly.
     error = (derived - kernel).norm() / kernel.norm().clamp(min=1e-300)
     return Fit(
@@ -116,9 +115,11 @@ def _fill_adapter(weights: Weights, prefix: str, adapter: Adapter,
     """
     values = dict(adapter.state_dict())
     if adapter.filter is not None:
-        values['filter'] = (filters - 1).expand_as(adapter.filter)
+        values['filter'] = (filters - 1).to(adapter.filter).expand_as(
+            adapter.filter)
     if adapter.spatial is not None:
-        values['spatial'] = (spatial - 1).expand_as(adapter.spatial)
+        values['spatial'] = (spatial - 1).to(adapter.spatial).expand_as(
+            adapter.spatial)
     if adapter.gate is not None:
         for name in ('gate.fc2.weight', 'gate.fc2.bias'):
             values[name] = torch.zeros_like(values[name])

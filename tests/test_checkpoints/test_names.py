@@ -11,27 +11,37 @@ import pytest
 import torch
 import yaml
 from mmengine.runner import CheckpointLoader
-from torch import nn
 
-from mmkdna.checkpoints.files import CheckpointError
+from mmkdna.checkpoints.files import CheckpointError, load_file
 from mmkdna.checkpoints.names import hash_of, read_models, resolve
+from mmkdna.launch.model import init_model
 from tests.runs import ROOT, free_port
 
-NAME = 'kdna-tiny_1xb2_toy'
+# The smallest of the released weights.
+NAME = 'resnet18-16ch-kdna-conv_1xb64-6e_cifar10'
+RELEASED = ROOT / read_models()[NAME]['Weights']
 
 
-def release(folder, checkpoint=None, name=NAME):
-    """A file named by its own hash.
+def release(folder):
+    """A copy of a released file.
+
+    Returns:
+        Path: The copy.
+    """
+    folder.mkdir(exist_ok=True)
+    return Path(shutil.copy(RELEASED, folder))
+
+
+def release_payload(folder, checkpoint):
+    """A file that runs something if it is unpickled, under its own hash.
 
     Returns:
         Path: The file.
     """
     folder.mkdir(exist_ok=True)
     path = folder / 'unnamed'
-    if checkpoint is None:
-        checkpoint = dict(meta={}, state_dict=nn.Linear(3, 5).state_dict())
     torch.save(checkpoint, path)
-    return path.rename(folder / f'{name}_20260101-{hash_of(path)[:8]}.pth')
+    return path.rename(folder / f'{NAME}_20260101-{hash_of(path)[:8]}.pth')
 
 
 def write_index(folder, weights=None, **others):
@@ -120,7 +130,7 @@ def test_download_once(tmp_path, monkeypatch, server, cache, mirror):
     index = write_index(tmp_path, f'{server.url}/{file.name}?download=1')
     if mirror:
         # It has other files, but not this one.
-        release(tmp_path / 'mirror', name='other')
+        release(tmp_path / 'mirror').rename(tmp_path / 'mirror' / 'other.pth')
         monkeypatch.setenv('MMKDNA_WEIGHTS', str(tmp_path / 'mirror'))
     found = Path(resolve(NAME, index))
     assert found.read_bytes() == file.read_bytes()
@@ -178,8 +188,7 @@ def test_cannot_be_downloaded(tmp_path, server, cache):
     file = f'{NAME}_20260101-0123abcd.pth'
     for url, reason in ((f'{server.url}/{file}',
                          '404'), ('http://127.0.0.1:9/' + file, 'refused'),
-                        ('nowhere://127.0.0.1/' + file,
-                         'unknown url type'), (file, 'does not say where')):
+                        ('nowhere://127.0.0.1/' + file, 'unknown url type')):
         with pytest.raises(
                 CheckpointError, match=f'{reason}.*MMKDNA_WEIGHTS') as error:
             resolve(NAME, write_index(tmp_path, url))
@@ -187,10 +196,36 @@ def test_cannot_be_downloaded(tmp_path, server, cache):
     assert not cache()
 
 
+def test_beside_the_index(tmp_path, cache):
+    """In a checkout and in an installation, the folder weights is there."""
+    file = release(tmp_path / 'weights')
+    index = write_index(tmp_path, f'weights/{file.name}')
+    assert resolve(NAME, index) == str(file)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match='Install mmkdna again') as error:
+        resolve(NAME, index)
+    for part in (str(file), RELEASED.stem[-8:], hash_of(file)):
+        assert part in str(error.value)
+    file.unlink()
+    with pytest.raises(CheckpointError, match='MMKDNA_WEIGHTS') as error:
+        resolve(NAME, index)
+    for part in (str(file), 'metafile.yml', 'install mmkdna again'):
+        assert part in str(error.value)
+    assert not cache()
+
+
+def test_a_mirror_comes_before_it(tmp_path, monkeypatch):
+    file = release(tmp_path / 'mirror')
+    monkeypatch.setenv('MMKDNA_WEIGHTS', str(tmp_path / 'mirror'))
+    assert resolve(NAME) == str(file)
+    monkeypatch.delenv('MMKDNA_WEIGHTS')
+    assert resolve(NAME) == str(RELEASED)
+
+
 def test_unknown_name(tmp_path):
     index = write_index(tmp_path, other='https://x/o_20260101-0a.pth')
     with pytest.raises(CheckpointError) as error:
-        resolve(NAME.replace('xb2', 'xb4'), index)
+        resolve(NAME.replace('xb64', 'xb4'), index)
     assert f'Closest: {NAME}.' in str(error.value)
     assert 'Models with weights: other.' in str(error.value)
     with pytest.raises(CheckpointError) as error:
@@ -241,25 +276,24 @@ class Payload:
 
 
 LOAD = f'''
+import sys
 import mmkdna, torch
-from mmengine.model import BaseModule
+from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
 
-model = torch.nn.ModuleDict(dict(fc=torch.nn.Linear(3, 5)))
-load_checkpoint(model, 'mmkdna://{NAME}', strict=True)
-
-class Head(BaseModule):
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.weight = torch.nn.Parameter(torch.zeros(5, 3))
-        self.bias = torch.nn.Parameter(torch.zeros(5))
-
-head = Head(init_cfg=dict(
-    type='Pretrained', checkpoint='mmkdna://{NAME}', prefix='fc.'))
-head.init_weights()
-assert torch.equal(head.weight, model.fc.weight)
-print('sum', float(head.weight.sum()))
+cfg = Config.fromfile(sys.argv[1])
+by_name = dict(type='Pretrained', checkpoint='mmkdna://{NAME}')
+scope = dict(_scope_='mmpretrain')
+model = MODELS.build(dict(cfg.model, **scope))
+load_checkpoint(model, by_name['checkpoint'], strict=True)
+# As a start, with a prefix.
+backbone = MODELS.build(dict(
+    cfg.model.backbone, init_cfg=dict(by_name, prefix='backbone.'), **scope))
+backbone.init_weights()
+for ours, theirs in zip(backbone.parameters(), model.backbone.parameters()):
+    assert torch.equal(ours, theirs)
+torch.save(model.state_dict(), sys.argv[2])
 '''
 
 
@@ -272,9 +306,9 @@ def installed(tmp_path):
         site / 'mmkdna',
         ignore=shutil.ignore_patterns('__pycache__', '.mim'))
 
-    def start(program, **env):
+    def start(program, *args, **env):
         return subprocess.Popen(
-            [sys.executable, '-W', 'ignore', '-c', program],
+            [sys.executable, '-W', 'ignore', '-c', program, *args],
             cwd=tmp_path,
             env=dict(
                 os.environ, PYTHONPATH=str(site), OMP_NUM_THREADS='1', **env),
@@ -287,16 +321,21 @@ def installed(tmp_path):
 
 
 def test_mmengine_loads_by_name(tmp_path, installed):
-    weights = nn.ModuleDict(dict(fc=nn.Linear(3, 5))).state_dict()
-    file = release(tmp_path / 'mirror', dict(state_dict=weights))
+    file = release(tmp_path / 'mirror')
     write_index(installed.site / 'mmkdna' / '.mim',
                 f'https://example.invalid/{file.name}')
-    process = installed(LOAD, MMKDNA_WEIGHTS=str(tmp_path / 'mirror'))
+    pytest.importorskip('mmpretrain')
+    config = str(ROOT / read_models()[NAME]['Config'])
+    loaded = str(tmp_path / 'loaded.pth')
+    process = installed(
+        LOAD, config, loaded, MMKDNA_WEIGHTS=str(tmp_path / 'mirror'))
     out, _ = process.communicate()
     assert process.returncode == 0, out
     assert str(file) in out
-    total = float(out.split('sum ')[1])
-    assert total == pytest.approx(float(weights['fc.weight'].sum()))
+    weights = load_file(loaded)
+    expected = init_model(config, file).state_dict()
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[key], expected[key]) for key in weights)
 
 
 # What happens to each of two names, on every rank there is.
@@ -320,7 +359,7 @@ for name in ('{NAME}', 'second'):
 def test_wrong_file_never_runs(tmp_path, installed):
     ran = tmp_path / 'ran'
     mirror = tmp_path / 'mirror'
-    file = release(mirror, dict(state_dict={}, a=Payload(ran)))
+    file = release_payload(mirror, dict(state_dict={}, a=Payload(ran)))
     wrong = mirror / 'second_20260101-00000000.pth'
     shutil.copy(file, wrong)
     write_index(

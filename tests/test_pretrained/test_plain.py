@@ -392,6 +392,17 @@ def weights_of_kin(number=2, kernel_size=3, channels=8, **kwargs):
     }
 
 
+def test_half_weights_are_fitted_as_finely_as_others():
+    weights = {k: v.half() for k, v in weights_of_kin().items()}
+    module, other = make_kin().eval(), make_kin().eval()
+    other.load_state_dict(module.state_dict())
+    module.load_state_dict(weights)
+    other.load_state_dict({k: v.float() for k, v in weights.items()})
+    for key, value in module.state_dict().items():
+        assert value.dtype in (torch.float32, torch.int64)
+        assert torch.equal(value, other.state_dict()[key]), key
+
+
 MODULATIONS = [('filter', 'spatial', 'channel'), ('spatial', 'channel'),
                ('filter', 'channel'), ('filter', 'spatial'), ('channel', ),
                ('filter', ), ('spatial', ), ()]

@@ -1,4 +1,5 @@
 """Graphs of export_onnx.py answer what torch does, at any batch and size."""
+import math
 import sys
 
 import pytest
@@ -116,7 +117,7 @@ def export(monkeypatch, *args):
     load_tool('deployment/export_onnx').main()
 
 
-def check(module, path, outputs):
+def check(module, path, outputs, norms=0):
     """Compare a graph with the trained, linked model."""
     graph = onnx.load(path)
     onnx.checker.check_model(graph, full_check=True)
@@ -124,8 +125,8 @@ def check(module, path, outputs):
     assert {opset.domain for opset in graph.opset_import} == {''}
     assert {node.domain for node in graph.graph.node} == {''}
     assert not graph.functions
-    kinds = {node.op_type for node in graph.graph.node}
-    assert 'BatchNormalization' not in kinds and 'Conv' in kinds
+    kinds = [node.op_type for node in graph.graph.node]
+    assert kinds.count('BatchNormalization') == norms and 'Conv' in kinds
     session = onnxruntime.InferenceSession(
         path, providers=['CPUExecutionProvider'])
     assert len(session.get_outputs()) == outputs
@@ -154,6 +155,45 @@ def test_a_graph_answers_what_torch_does(name, tmp_path, monkeypatch, capsys):
             for p in tmp_path.iterdir()
             } == {'model.py', 'model.pth', 'out.onnx'}
     check(module, str(tmp_path / 'out.onnx'), outputs)
+
+
+@pytest.mark.parametrize(
+    'name', ['resnet18', 'group_norm', 'mobilenet_v2', 'upernet', 'retinanet'])
+def test_a_graph_that_shares(name, tmp_path, monkeypatch):
+    cfg, outputs = MODELS[name]
+    module = write(tmp_path, cfg)
+    args = (tmp_path / 'model.py', tmp_path / 'model.pth')
+    for file, option in (('full', ()), ('small', ('--keep-sharing', ))):
+        export(monkeypatch, *args, tmp_path / f'{file}.onnx', '--size', 64, 64,
+               *option)
+    small = tmp_path / 'small.onnx'
+    # No norm of a gate, and those of convolutions as they are.
+    norms = sum(
+        isinstance(part, torch.nn.BatchNorm2d) and 'adapter' not in key
+        for key, part in module.named_modules())
+    check(module, str(small), outputs, norms)
+    # No kernel of a child, and no kernel twice.
+    graph = onnx.load(small).graph
+    kernels = [math.prod(t.dims) for t in graph.initializer if len(t.dims) > 3]
+    assert sum(kernels) == sum(
+        p.numel() for key, p in module.named_parameters()
+        if p.ndim == 4 and not key.startswith('bbox_head'))
+    assert small.stat().st_size < (tmp_path / 'full.onnx').stat().st_size
+    # Once it is loaded, every kernel is a constant, and no norm is left.
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / 'loaded.onnx')
+    onnxruntime.InferenceSession(
+        str(small), options, providers=['CPUExecutionProvider'])
+    loaded = onnx.load(tmp_path / 'loaded.onnx').graph
+    constants = {constant.name for constant in loaded.initializer}
+    convs, left = ([node for node in part.node if 'Conv' in node.op_type]
+                   for part in (graph, loaded))
+    assert len(convs) == len(left)
+    assert any(conv.input[1] not in {t.name
+                                     for t in graph.initializer}
+               for conv in convs)
+    assert all(conv.input[1] in constants for conv in left)
+    assert 'BatchNormalization' not in {node.op_type for node in loaded.node}
 
 
 def test_a_process_of_its_own_exports(tmp_path):
@@ -229,6 +269,13 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, refused):
 
 def test_a_missing_checkpoint_is_refused(refused):
     assert 'no such file' in refused('model.py', 'none.pth', 'out.onnx')
+
+
+def test_sharing_that_is_not_there_is_not_kept(tmp_path, refused):
+    write(tmp_path, classifier(64, sharing_stages=()), 'plain')
+    message = refused('plain.py', 'plain.pth', 'out.onnx', '--keep-sharing')
+    assert '--keep-sharing is given, but' in message
+    assert 'no sharing to keep' in message
 
 
 def test_a_missing_folder_is_refused(refused):

@@ -217,6 +217,43 @@ def test_bare_state_dict(tmp_path, monkeypatch, capsys):
     assert list(published['state_dict']) == ['weight', 'bias']
 
 
+def test_half(tmp_path, monkeypatch, capsys):
+    weights = dict(
+        kernel=torch.randn(4, 3, 3, 3),
+        matrix=torch.randn(4, 4).double(),
+        bias=torch.randn(4),
+        running_var=torch.full((4, ), 1e-9),
+        counter=torch.tensor(3),
+        grid=torch.arange(4).reshape(2, 2))
+    path = save(tmp_path / 'a.pth', state_dict=weights)
+    entry, _ = publish(monkeypatch, capsys, path, tmp_path / 'out', '--half')
+    assert entry['Metadata']['Precision'] == 'float16'
+    assert entry['Metadata']['Parameters']
+    file, = (tmp_path / 'out').iterdir()
+    written = torch.load(file, weights_only=True)['state_dict']
+    for key, value in weights.items():
+        half = key in ('kernel', 'matrix')
+        assert torch.equal(written[key], value.half() if half else value)
+        assert (written[key].dtype == torch.float16) == half
+    entry, _ = publish(monkeypatch, capsys, path, tmp_path / 'out')
+    assert 'Precision' not in entry['Metadata']
+    weights['matrix'][1, 2] = -1e5
+    save(path, state_dict=weights)
+    why = refused(monkeypatch, path, tmp_path / 'no', '--half')
+    assert 'matrix has a value of 1e+05' in why and 'without --half' in why
+    assert not (tmp_path / 'no').exists()
+
+
+def test_where_a_file_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for path in (ROOT / 'weights' / 'a.pth', 'weights/a.pth',
+                 'mmkdna/.mim/weights/a.pth'):
+        assert publish_model.address(str(path), '') == 'weights/a.pth'
+        assert publish_model.address(str(path), 'https://b/') == \
+            'https://b/a.pth'
+    assert publish_model.address(str(tmp_path / 'a.pth'), '') == 'a.pth'
+
+
 class Payload:
 
     def __init__(self, path):

@@ -6,7 +6,9 @@ A classifier answers its logits, shape (N, classes), a segmentor its logits
 before they are resized to the image, shape (N, classes, h, w), a detector the
 feature maps of its backbone and neck. Inputs are images as the model's data
 preprocessor leaves them, shape (N, 3, H, W). The graph is run in onnxruntime
-and compared with torch before the file is written.
+and compared with torch before the file is written. With --keep-sharing the
+file has no kernels of children: the graph computes them from those of their
+parents, which onnxruntime does once, when it loads the file.
 """
 import argparse
 import inspect
@@ -19,6 +21,7 @@ from torch import nn
 
 from mmkdna import switch_to_deploy
 from mmkdna.checkpoints.files import CheckpointError
+from mmkdna.deploy import check_sharing, fold_gates
 from mmkdna.launch.arguments import add_cfg_options
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
@@ -110,6 +113,11 @@ def get_parser() -> argparse.ArgumentParser:
         metavar=('H', 'W'),
         help='size to trace with; any other will do as well afterwards')
     parser.add_argument('--opset', type=int, default=17)
+    parser.add_argument(
+        '--keep-sharing',
+        action='store_true',
+        help='leave the kernels of children out of the file, and have the '
+        'graph compute them')
     add_cfg_options(parser)
     return parser
 
@@ -143,7 +151,7 @@ def replace_resizing(module):
             replace_resizing(child)
 
 
-def export(model, path, size, opset):
+def export(model, path, size, opset, keep_sharing=False):
     """Write a graph.
 
     Args:
@@ -151,6 +159,8 @@ def export(model, path, size, opset):
         path (str): Where to.
         size (tuple[int]): Size to trace with.
         opset (int): Version of the operator set.
+        keep_sharing (bool): Whether what can be computed from weights alone
+            is computed in the graph, instead of now. Defaults to False.
     """
     inputs = torch.zeros(2, 3, *size)
     try:
@@ -181,6 +191,8 @@ def export(model, path, size, opset):
         inputs,
         path,
         opset_version=opset,
+        # That would fold norms as well, into a second kernel of each parent.
+        do_constant_folding=not keep_sharing,
         input_names=['input'],
         output_names=names,
         dynamic_axes=dict(input={
@@ -274,13 +286,22 @@ def main(args: argparse.Namespace) -> None:
         raise CommandError(
             f'{args.checkpoint} is given, the checkpoint of a model of '
             f'{args.config} is expected: {error}') from error
+    if args.keep_sharing:
+        try:
+            check_sharing(model)
+        except ValueError as error:
+            raise CommandError(f'--keep-sharing is given, but {error}. '
+                               'Nothing is written') from error
+        fold_gates(model)
+    else:
+        switch_to_deploy(model)
     # In eval mode itself as well: torch exports in that mode, and then sets
     # every module back to that of the outermost.
-    model = Exported(switch_to_deploy(model)).eval()
+    model = Exported(model).eval()
     replace_resizing(model)
     with tempfile.TemporaryDirectory(dir=folder) as part:
         path = os.path.join(part, 'model.onnx')
-        export(model, path, args.size, args.opset)
+        export(model, path, args.size, args.opset, args.keep_sharing)
         try:
             error = largest_error(model, path, args.size)
         except ValueError as refusal:

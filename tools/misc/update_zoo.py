@@ -38,6 +38,7 @@ DATASETS = dict(
     cityscapes='Cityscapes',
     in1k='ImageNet-1k',
     bccd='bccd',
+    cifar10='CIFAR-10',
     imagenet250='imagenet250',
     shapes='Shapes')
 TASKS = dict(

@@ -5,7 +5,12 @@ loggers, and the weights that EMAHook has put aside as ema_state_dict (the
 averaged ones, which were validated, are in state_dict). Weights, classes and
 the text of the config stay. The file is OUT_DIR/CONFIG_YYYYMMDD-HASH.pth, HASH
 the first 8 digits of its sha256; once its entry is in the metafile, it is
-loaded as checkpoint='mmkdna://CONFIG'.
+loaded as checkpoint='mmkdna://CONFIG'. Without --url the entry has the path of
+the file beside model-index.yml, where the folder weights comes with mmkdna.
+
+With --half kernels and matrices are float16, which makes the file half as
+large; norms and biases stay as they are. A model that loads it has the type
+that it had before. Test both files with tools/test.py before one is released.
 """
 import argparse
 import datetime
@@ -21,7 +26,7 @@ import yaml
 
 import mmkdna
 from mmkdna.checkpoints.files import load_file
-from mmkdna.checkpoints.names import hash_of, read_models
+from mmkdna.checkpoints.names import INDEX, hash_of, read_models
 from mmkdna.launch.command import command
 from mmkdna.launch.errors import CommandError
 
@@ -48,6 +53,10 @@ def get_parser() -> argparse.ArgumentParser:
         default='',
         help='address of the folder that the file will be uploaded to, for '
         'the metafile')
+    parser.add_argument(
+        '--half',
+        action='store_true',
+        help='write kernels and matrices as float16')
     return parser
 
 
@@ -84,19 +93,22 @@ def find_entry(config, checkpoint):
         'file: give a --config' + (f', such as {near}' if near else ''))
 
 
-def strip(checkpoint):
+def strip(checkpoint, half=False):
     """What is released of a checkpoint.
 
     Args:
         checkpoint (dict): A checkpoint or a bare state dict.
+        half (bool): Whether kernels and matrices become float16. Defaults to
+            False.
 
     Returns:
         dict: With 'meta' and 'state_dict', of tensors and plain values only:
         what weights_only takes on torch 2.1 as well.
 
     Raises:
-        ValueError: If there is a weight that is no tensor or no weight at
-            all, or something else in the meta data.
+        ValueError: If there is a weight that is no tensor or that float16
+            does not reach, no weight at all, or something else in the meta
+            data.
     """
     state_dict = checkpoint.get('state_dict', checkpoint)
     weights = OrderedDict()
@@ -109,7 +121,7 @@ def strip(checkpoint):
         if value.untyped_storage().nbytes(
         ) > value.numel() * value.element_size():
             value = value.clone()
-        weights[key] = value
+        weights[key] = to_half(key, value) if half else value
     if not weights:
         raise ValueError('there are no weights in it')
     if hasattr(state_dict, '_metadata'):
@@ -124,6 +136,29 @@ def strip(checkpoint):
     if isinstance(meta.get('cfg'), str):
         meta['cfg'] = CFG_LEFT_OUT.sub('', meta['cfg'])
     return dict(meta=meta, state_dict=weights)
+
+
+def to_half(key, value):
+    """A kernel or matrix as float16, and anything else as it is.
+
+    Args:
+        key (str): Its key.
+        value (Tensor): The tensor.
+
+    Returns:
+        Tensor: Of the same shape.
+
+    Raises:
+        ValueError: If a value is larger than float16 has them.
+    """
+    if not value.is_floating_point() or value.ndim < 2:
+        return value
+    half = value.half()
+    if not torch.equal(half.isfinite(), value.isfinite()):
+        raise ValueError(f'{key} has a value of {value.abs().max():.3g}, '
+                         f'float16 ends at {torch.finfo(half.dtype).max:.0f}: '
+                         'publish it without --half')
+    return half
 
 
 def plain(value, where):
@@ -173,6 +208,23 @@ def write(published, out_dir, name):
     return path
 
 
+def address(path, url):
+    """Where a metafile says that a file is.
+
+    Args:
+        path (str): The file.
+        url (str): See ``--url``.
+
+    Returns:
+        str: Its address, or its path from the folder of model-index.yml, or
+        its name if it is not in there.
+    """
+    if url:
+        return f'{url.rstrip("/")}/{osp.basename(path)}'
+    inside = osp.relpath(osp.realpath(path), osp.dirname(INDEX))
+    return osp.basename(path) if inside.startswith('..') else inside
+
+
 def to_yaml(entry):
     """An entry as it stands in a metafile."""
 
@@ -196,7 +248,7 @@ def main(args: argparse.Namespace) -> None:
                                  'is expected')
         entry = dict(find_entry(args.config, checkpoint))
         metafile = entry.pop('metafile', None)
-        published = strip(checkpoint)
+        published = strip(checkpoint, args.half)
         path = write(published, args.out_dir, entry['Name'])
     except (OSError, ValueError) as error:
         reason = str(error)
@@ -215,8 +267,13 @@ def main(args: argparse.Namespace) -> None:
         f'Published as {path}; this belongs into '
         f'{metafile or "a metafile, with the collection it is in"}:',
         file=sys.stderr)
-    base = f'{args.url.rstrip("/")}/' if args.url else ''
-    entry['Weights'] = base + osp.basename(path)
+    entry['Weights'] = address(path, args.url)
+    metadata = dict(entry.get('Metadata', {}))
+    metadata.pop('Precision', None)
+    if args.half:
+        metadata['Precision'] = 'float16'
+    if metadata:
+        entry['Metadata'] = metadata
     print(to_yaml(entry), end='')
 
 

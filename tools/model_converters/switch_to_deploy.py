@@ -4,7 +4,9 @@ Usage: python tools/model_converters/switch_to_deploy.py CONFIG CHECKPOINT DST
 
 DST ends in .pth; the config gets the same name in .py. In this form every
 child is an independent convolution, so that norms can be fused and the model
-exported.
+exported. With --keep-sharing DST has no kernels of children, and is as small
+as the weights that were trained: a model of its config derives them while it
+loads DST.
 """
 import argparse
 import os
@@ -16,7 +18,7 @@ from mmengine.config import Config
 
 from mmkdna import switch_to_deploy
 from mmkdna.checkpoints.files import CheckpointError, load_file, save_file
-from mmkdna.deploy import deploy_config
+from mmkdna.deploy import check_sharing, deploy_config
 from mmkdna.launch.arguments import add_cfg_options
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
@@ -31,32 +33,45 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='config of the trained model')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('dst', help='checkpoint to write, *.pth')
+    parser.add_argument(
+        '--keep-sharing',
+        action='store_true',
+        help='leave the kernels of children out of the checkpoint, and have '
+        'them derived while it is loaded')
     add_cfg_options(parser)
     return parser
 
 
-def deploy(cfg, model):
+def deploy(cfg, model, keep_sharing=False):
     """What is written, tried out.
 
     Args:
         cfg (Config): Config of the model.
         model (nn.Module): The trained model; changed in place.
+        keep_sharing (bool): Whether the state dict shares. Defaults to False.
 
     Returns:
         tuple[str, dict]: The text of the config, and the state dict.
 
     Raises:
-        ValueError: If the one does not load into the model of the other.
+        ValueError: If the one does not load into the model of the other, or
+            there is no sharing to keep.
     """
     text = deploy_config(cfg).pretty_text
-    state_dict = switch_to_deploy(model).state_dict()
+    if keep_sharing:
+        check_sharing(model)
+    else:
+        switch_to_deploy(model)
+    state_dict = model.state_dict()
     try:
         deployed = init_model(Config.fromstring(text, '.py'))
         deployed.load_state_dict(state_dict, strict=True)
     except Exception as error:
         raise ValueError(
             'the config of its deploy form would not be one of its weights: '
-            f'{describe(error)}') from error
+            f'{describe(error)}: write every KernelDNA convolution as '
+            'type=\'KernelDNA\', and other classes by the names they are '
+            'registered by') from error
     return text, state_dict
 
 
@@ -83,12 +98,10 @@ def main(args: argparse.Namespace) -> None:
             f'{args.checkpoint} is given, the checkpoint of a model of '
             f'{args.config} is expected: {error}') from error
     try:
-        text, state_dict = deploy(cfg, model)
+        text, state_dict = deploy(cfg, model, args.keep_sharing)
     except ValueError as error:
-        raise CommandError(
-            f'{args.config} is given, but {error}. Nothing is written: '
-            'write every KernelDNA convolution as type=\'KernelDNA\', '
-            'and other classes by the names they are registered by') from error
+        raise CommandError(f'{args.config} is given, but {error}. Nothing is '
+                           'written') from error
     # Names of classes and the like stay; what is to be resumed does not.
     meta = dict(load_file(args.checkpoint).get('meta') or {}, cfg=text)
     try:

@@ -1,0 +1,1 @@
+_base_ = '../comparison/bccd-random/kdna.py'

@@ -1,0 +1,1 @@
+_base_ = '../comparison/shapes-seg/kdna.py'

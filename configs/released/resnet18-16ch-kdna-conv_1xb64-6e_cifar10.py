@@ -1,0 +1,1 @@
+_base_ = '../comparison/cifar10/kdna.py'
