@@ -92,9 +92,10 @@ def image_shape(cfg: Config) -> tuple[int, int]:
 
     Returns:
         tuple[int]: Height and width in pixels: a segmentor's crop, and for
-        the others what they test on, 224x224 and 800x1280 where the test
-        pipeline leaves it open, and 800x1280, the usual size for such
-        figures, for a detector's 1333x800.
+        the others what they test on. Where the test pipeline leaves it open,
+        that is a classifier's crop in training, or 224x224, and 800x1280 for
+        a detector; it is so, too, for a detector's 1333x800, as is usual for
+        such figures.
 
     Raises:
         ValueError: If a segmentor has no crop.
@@ -107,8 +108,13 @@ def image_shape(cfg: Config) -> tuple[int, int]:
                              'its data_preprocessor has none')
         height, width = size
         return height, width
-    scale: Any = (1333, 800) if scope == 'mmdet' else 224
-    for step in _test_pipeline(cfg):
+    scale: Any = (1333, 800)
+    if scope == 'mmpretrain':
+        scale = 224
+        for step in _pipeline(cfg, 'train_dataloader'):
+            if type_path(step['type'])[-1].endswith('Crop'):
+                scale = step.get('crop_size') or step['scale']
+    for step in _pipeline(cfg, 'test_dataloader'):
         name = type_path(step['type'])[-1]
         if name == 'Resize':
             scale = step.get('scale') or scale
@@ -132,9 +138,9 @@ def _padded(side: int) -> int:
     return -(-side // 32) * 32
 
 
-def _test_pipeline(cfg: Config) -> list[dict]:
+def _pipeline(cfg: Config, dataloader: str) -> list[dict]:
     """Find the pipeline of the innermost dataset, the first of several."""
-    node = cfg.get('test_dataloader') or {}
+    node = cfg.get(dataloader) or {}
     while node.get('dataset') or node.get('datasets'):
         node = node.get('dataset') or node['datasets'][0]
     return node.get('pipeline') or []

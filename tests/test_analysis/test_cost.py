@@ -186,6 +186,13 @@ def test_image_shape_of_a_classifier(steps, shape):
     assert image_shape(cfg) == shape
 
 
+def test_image_shape_of_a_classifier_of_small_pictures():
+    cfg = read('comparison/cifar10/kdna.py')
+    assert image_shape(cfg) == (32, 32)
+    cfg.train_dataloader = None
+    assert image_shape(cfg) == (224, 224)
+
+
 def test_a_segmentor_without_a_crop_has_no_image_shape():
     cfg = read('pspnet/pspnet_r18-kdna-d8_4xb2-80k_cityscapes-512x1024.py')
     cfg.model.data_preprocessor.size = None
