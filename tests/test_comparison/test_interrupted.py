@@ -114,6 +114,8 @@ def test_an_interrupt_leaves_no_training(number, task):
     assert 'give the same command again' in process.stdout.read()
     assert not running(task)
     assert not (task / 'docs').exists()
+    # They were ended, not waited for.
+    assert not list(task.glob(f'work_dirs/**/epoch_{EPOCHS}.pth'))
 
 
 def test_a_training_that_outlives_its_command_is_not_doubled(task):
