@@ -9,7 +9,8 @@ from .tables import markdown_table
 HEAD = ('config', 'mode', 'batch', 'variant', 'images/s', 'ms', 'ratio',
         'least', 'greatest', 'peak MB', 'ratio', 'for backward MB', 'ratio')
 UNCERTAIN = ('~ the spread of this ratio, from the least to the greatest of '
-             'the rounds, is no smaller than its distance from 1')
+             'the rounds, is no smaller than its distance from 1, or is not '
+             'known of a single round')
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class SpeedRow:
         ratio (dict[str, float]): 'min', 'median' and 'max' over the rounds of
             the ratio of speeds to what is compared with.
         uncertain (bool): Whether the spread of that ratio is no smaller than
-            its distance from 1. False for what is compared with.
+            its distance from 1, or not known of a single round. False for
+            what is compared with.
         peak_bytes (int): Peak memory of a step beyond weights and images.
         peak_ratio (float): Its ratio to that of what is compared with.
         backward_bytes (int | None): What a forward keeps for the backward, in
@@ -76,6 +78,7 @@ def compare_speeds(speeds: Mapping[tuple[str, str], list[float]],
         first = references.setdefault('' if one_variant else config, key)
         ratios = [ours / theirs for ours, theirs in zip(rounds, speeds[first])]
         ratio = dict(min=min(ratios), median=median(ratios), max=max(ratios))
+        spread = ratio['max'] - ratio['min']
         peak, backward = memory[key]
         first_peak, first_backward = memory[first]
         rows.append(
@@ -87,8 +90,8 @@ def compare_speeds(speeds: Mapping[tuple[str, str], list[float]],
                 images_per_second=median(rounds),
                 milliseconds=1000 * batch / median(rounds),
                 ratio=ratio,
-                uncertain=(key != first and ratio['max'] - ratio['min']
-                           >= abs(ratio['median'] - 1)),
+                uncertain=key != first
+                and (len(rounds) < 2 or spread >= abs(ratio['median'] - 1)),
                 peak_bytes=peak,
                 peak_ratio=peak / first_peak,
                 backward_bytes=backward,

@@ -23,9 +23,9 @@ def test_ratios_are_formed_within_a_round():
                                                            (1.5, 2, 2),
                                                            (1, 1, 1),
                                                            (1, 1, 1.5)]
-    assert speed_table(rows).splitlines()[3] == (
+    assert speed_table(rows).splitlines()[3].startswith(
         '| a | eval | 4 | fused | 12.0 | 333.33 | 2.000 | 1.500 | 2.000 | '
-        '0.0 | 1.000 | |  |')
+        '0.0 | 1.000 | |')
     # One variant only: configs are compared.
     del speeds['a', 'plain'], speeds['b', 'plain']
     rows = compare_speeds(speeds, no_memory(speeds), 'eval', 4)
@@ -42,7 +42,9 @@ def test_ratios_are_formed_within_a_round():
         ([7., 10.], True),
         ([6., 7.], False),
         ([4., 7.], True),
-        ([8., 8.], True)
+        ([8., 8.], True),
+        # Nobody knows the spread of one round.
+        ([16.], True)
     ])
 def test_a_ratio_that_says_nothing(rounds, uncertain):
     speeds = {('a', 'plain'): [8., 8.], ('a', 'fused'): rounds}
