@@ -2,7 +2,8 @@
 # make demo      install; train a detector and a segmentor on generated shapes
 # make test      install; the tests
 # make test-slow install; whole trainings as well
-# make bench     install; how long linking and building take
+# make bench     install; how long layers, derivation, building, linking and
+#                folding take, beside the times stored last in benchmarks/times
 # make lint      install; style and types
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -55,7 +56,8 @@ test-slow: install
 	python -m pytest -n auto $(PYTEST_ARGS)
 
 bench: install
-	python -m pytest benchmarks $(PYTEST_ARGS)
+	python -m pytest benchmarks --benchmark-storage=file://benchmarks/times \
+	    --benchmark-compare $(PYTEST_ARGS)
 
 lint: install
 	tools/lint.sh

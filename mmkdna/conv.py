@@ -257,11 +257,7 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
             return self.trace_as_leaf(x)
         if self._was_child and self.training and torch.is_grad_enabled():
             self._was_child = False
-            warnings.warn(
-                'A model is trained after switch_to_deploy, which gave its '
-                'children kernels of their own: an optimizer made before does '
-                'not hold them, so make the optimizer anew, or train the '
-                'model as it was and deploy it afterwards')
+            _warn_of_training()
         adapter = self.adapter
         if adapter is None:
             self.warn_if_unlinked()
@@ -314,3 +310,18 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
         elif role == 'parent':
             role += f' of {self.num_children}'
         return f'{super().extra_repr()}, {role}'
+
+
+def _warn_of_training() -> bool:
+    """Warn of what an optimizer may not hold."""
+    warnings.warn(
+        'A model is trained after switch_to_deploy, which gave its children '
+        'kernels of their own: an optimizer made before does not hold them, '
+        'so make the optimizer anew, or train the model as it was and deploy '
+        'it afterwards')
+    return True
+
+
+# torch.compile calls it while it traces, and finds no break there. This is
+# what torch.compiler.assume_constant_result does after a second of imports.
+_warn_of_training._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""How fast models are, timed in turns.
+"""How fast models are, timed in turns, and the memory that a step needs.
 
 All models are timed round after round, so that a machine that is busy for a
 while is so for all of them. Each round gives one ratio between two models.
@@ -9,54 +9,111 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
-from typing import Any, Hashable, Mapping, Sequence, TypeVar
+from typing import Any, Callable, ContextManager, Hashable, Mapping, TypeVar
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from ..kept_kernels import kept_kernels
-from .tables import markdown_table
+from .memory import backward_memory, peak_memory
 
-HEAD = ('config', 'mode', 'batch', 'form', 'images/s', 'ratio', 'least',
-        'greatest')
 Key = TypeVar('Key', bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How models are run.
+
+    Args:
+        mode (str): 'eval', or 'train', which is a forward and a backward
+            without an optimizer. Defaults to 'eval'.
+        device (str): A CPU or a CUDA device. Defaults to 'cpu'.
+        dtype (torch.dtype): If not float32, forwards run in an autocast to
+            it, as in a training with AMP. Defaults to torch.float32.
+        channels_last (bool): Whether kernels and images have that memory
+            format. Defaults to False.
+        whole (bool): Whether a model is run as ``test.py`` runs it, from
+            images as they are to predictions, in eval mode only. Defaults to
+            False: a classifier is run to its logits, a segmentor to its
+            logits before they are resized, a detector to the feature maps of
+            its neck.
+    """
+    mode: str = 'eval'
+    device: str = 'cpu'
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = False
+    whole: bool = False
+
+    def images(self, batch: int, height: int, width: int) -> Tensor:
+        """Make random images for models to run on.
+
+        Args:
+            batch (int): How many.
+            height (int): In pixels.
+            width (int): In pixels.
+
+        Returns:
+            Tensor: Shape (N, 3, H, W): normalized ones, or, for whole models,
+            uint8.
+        """
+        shape = (batch, 3, height, width)
+        if self.whole:
+            return torch.randint(
+                0, 256, shape, dtype=torch.uint8, device=self.device)
+        images = torch.randn(shape, device=self.device)
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
 
 
 class TimedModel:
     """A model that is timed.
 
-    A classifier is timed to its logits, a segmentor to its logits before they
-    are resized, a detector to the feature maps of its neck. In train mode it
-    is a forward and a backward.
-
     Args:
         model (nn.Module): A classifier, segmentor or detector.
-        mode (str): 'eval' or 'train'.
-        device (str | torch.device): Where the model runs.
+        setting (Setting): How it is run. Defaults to ``Setting()``.
         kept (bool): Whether derived kernels are kept during each round.
             Defaults to False.
+        compiled (bool): Whether ``torch.compile`` compiles it, in one piece,
+            for each shape of images. Defaults to False.
     """
 
     def __init__(self,
                  model: Any,
-                 mode: str,
-                 device: str | torch.device,
-                 kept: bool = False) -> None:
-        self.model = model.to(device)
-        self.training = mode == 'train'
-        self.on_gpu = torch.device(device).type == 'cuda'
+                 setting: Setting = Setting(),
+                 kept: bool = False,
+                 compiled: bool = False) -> None:
+        self.model = model.to(setting.device)
+        self.setting = setting
+        self.training = setting.mode == 'train'
         self.kept = kept
         self.repeats = 1
-        whole = hasattr(model, 'head') or hasattr(model, 'decode_head')
-        self.forward = (
-            partial(model, mode='tensor') if whole else model.extract_feat)
+        if setting.channels_last:
+            # Module.to stops at parameters with five dimensions.
+            for parameter in model.parameters():
+                if parameter.dim() == 4:
+                    parameter.data = parameter.data.contiguous(
+                        memory_format=torch.channels_last)
+        self.forward = self._forward(compiled)
+
+    def _forward(self, compiled: bool) -> Callable[[Tensor], Any]:
+        """Choose what is timed."""
+        model = self.model
+        to_the_end = hasattr(model, 'head') or hasattr(model, 'decode_head')
+        if self.setting.whole:
+            # Only a detector needs to know of each image what it is.
+            return partial(_predict if to_the_end else _detect, model)
+        run = model if to_the_end else model.extract_feat
+        if compiled:
+            run = torch.compile(run, fullgraph=True, dynamic=False)
+        return partial(run, mode='tensor') if to_the_end else run
 
     def calibrate(self, x: Tensor, seconds: float) -> None:
         """Warm up, and find how often to run in a round.
 
         Args:
-            x (Tensor): Images on the model's device, shape (N, 3, H, W).
+            x (Tensor): Images from :meth:`Setting.images`.
             seconds (float): For how long, at least, a round runs.
         """
         self.model.train(self.training)
@@ -69,124 +126,98 @@ class TimedModel:
         """Run one round.
 
         Args:
-            x (Tensor): Images on the model's device, shape (N, 3, H, W).
+            x (Tensor): Images from :meth:`Setting.images`.
 
         Returns:
             float: Images per second.
         """
-        with kept_kernels(self.model) if self.kept else nullcontext():
+        with self._keeping():
             self._wait()
             start = time.perf_counter()
             for _ in range(self.repeats):
-                with torch.set_grad_enabled(self.training):
-                    outputs = self.forward(x)
-                if self.training:
-                    if torch.is_tensor(outputs):
-                        outputs = (outputs, )
-                    sum(out.mean() for out in outputs).backward()
+                self._step(x)
             self._wait()
             took = time.perf_counter() - start
         # A training does so in every iteration too, but in its own way.
         self.model.zero_grad()
         return self.repeats * x.shape[0] / took
 
+    def memory(self, x: Tensor) -> tuple[int, int | None]:
+        """Run one step, and another forward, and count their memory.
+
+        Args:
+            x (Tensor): Images from :meth:`Setting.images`.
+
+        Returns:
+            tuple[int, int | None]: Bytes, beyond those of weights and images:
+            the peak of a step, gradients included; and, in train mode, what
+            the forward keeps for the backward.
+        """
+        with self._keeping():
+            peak = peak_memory(lambda: self._step(x), self.setting.device)
+        backward = None
+        if self.training:
+            backward = backward_memory(lambda: self._run(x), self.model)
+        self.model.zero_grad()
+        return peak, backward
+
+    def _run(self, x: Tensor) -> Any:
+        setting = self.setting
+        cast: ContextManager = nullcontext()
+        if setting.dtype != torch.float32:
+            cast = torch.autocast(
+                torch.device(setting.device).type, dtype=setting.dtype)
+        with torch.set_grad_enabled(self.training), cast:
+            return self.forward(x)
+
+    def _step(self, x: Tensor) -> None:
+        outputs = self._run(x)
+        if self.training:
+            if torch.is_tensor(outputs):
+                outputs = (outputs, )
+            sum(out.mean() for out in outputs).backward()
+
+    def _keeping(self) -> ContextManager:
+        return kept_kernels(self.model) if self.kept else nullcontext()
+
     def _wait(self) -> None:
-        if self.on_gpu:
-            torch.cuda.synchronize()
+        if torch.device(self.setting.device).type == 'cuda':
+            torch.cuda.synchronize(self.setting.device)
 
 
-def time_in_turns(models: Mapping[Key, TimedModel], x: Tensor, rounds: int,
-                  seconds: float) -> dict[Key, list[float]]:
+def _predict(model: Any, x: Tensor) -> Any:
+    """Run a classifier or segmentor as test.py does."""
+    return model.test_step(dict(inputs=list(x)))
+
+
+def _detect(model: Any, x: Tensor) -> Any:
+    """Run a detector as test.py does, on images of their original size."""
+    shape = tuple(x.shape[2:])
+    samples = [
+        BaseDataElement(
+            metainfo=dict(
+                img_shape=shape, ori_shape=shape, scale_factor=(1., 1.)))
+        for _ in x
+    ]
+    return model.test_step(dict(inputs=list(x), data_samples=samples))
+
+
+def time_in_turns(models: Mapping[Key, TimedModel], x: Tensor,
+                  rounds: int) -> dict[Key, list[float]]:
     """Time models in turns.
 
     Args:
-        models (Mapping[Any, TimedModel]): Models by any key.
-        x (Tensor): Images on the models' device, shape (N, 3, H, W).
+        models (Mapping[Any, TimedModel]): Models by any key, calibrated.
+        x (Tensor): Images for all of them, from :meth:`Setting.images`.
         rounds (int): How often each model is timed.
-        seconds (float): For how long, at least, each runs in a round.
 
     Returns:
         dict[Any, list[float]]: Images per second by key, one number per
         round.
     """
-    for model in models.values():
-        model.calibrate(x, seconds)
     speeds: dict[Key, list[float]] = {key: [] for key in models}
     for number in range(rounds):
         # Back and forth, so that none is always the first.
         for key in list(models)[::1 if number % 2 == 0 else -1]:
             speeds[key].append(models[key].speed(x))
     return speeds
-
-
-@dataclass(frozen=True)
-class SpeedRow:
-    """The speed of one form of a config's model.
-
-    Attributes:
-        config (str): Name of the config.
-        form (str): The form.
-        mode (str): 'eval' or 'train'.
-        batch (int): Number of images in a batch.
-        images_per_second (float): Median over the rounds.
-        ratio (dict[str, float]): 'min', 'median' and 'max' over the rounds of
-            the ratio to the speed that is compared with.
-        rounds (list[float]): Images per second of each round.
-    """
-    config: str
-    form: str
-    mode: str
-    batch: int
-    images_per_second: float
-    ratio: dict[str, float]
-    rounds: list[float]
-
-
-def summarize_speeds(speeds: Mapping[tuple[str, str], list[float]], mode: str,
-                     batch: int) -> list[SpeedRow]:
-    """Compare speeds with that of the first form of the same config.
-
-    If all are of one form, they are compared with that of the first config.
-
-    Args:
-        speeds (Mapping[tuple[str, str], list[float]]): What
-            :func:`time_in_turns` gives, by config and form.
-        mode (str): 'eval' or 'train'.
-        batch (int): Number of images in a batch.
-
-    Returns:
-        list[SpeedRow]: A row per config and form.
-    """
-    references: dict[str, list[float]] = {}
-    one_form = len({form for _, form in speeds}) == 1
-    rows = []
-    for (config, form), rounds in speeds.items():
-        reference = references.setdefault('' if one_form else config, rounds)
-        ratios = [ours / theirs for ours, theirs in zip(rounds, reference)]
-        rows.append(
-            SpeedRow(
-                config,
-                form,
-                mode,
-                batch,
-                images_per_second=median(rounds),
-                ratio=dict(
-                    min=min(ratios), median=median(ratios), max=max(ratios)),
-                rounds=rounds))
-    return rows
-
-
-def speed_table(rows: Sequence[SpeedRow]) -> str:
-    """Write speeds as a Markdown table.
-
-    Args:
-        rows (Sequence[SpeedRow]): The rows.
-
-    Returns:
-        str: The table, with a line per row.
-    """
-    return markdown_table(HEAD, [(row.config, row.mode, row.batch, row.form,
-                                  f'{row.images_per_second:.1f}',
-                                  *(f'{row.ratio[name]:.3f}'
-                                    for name in ('median', 'min', 'max')))
-                                 for row in rows])

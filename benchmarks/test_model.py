@@ -1,17 +1,14 @@
-"""How long linking takes, beside building the model that is linked.
-
-Run by ``make bench``. On an idle core, linking a Mask R-CNN R50 took less than
-50 ms, and building it at most a tenth longer than without KernelDNA.
-"""
+"""How long building, linking and folding take."""
 import copy
 
 import pytest
 from mmengine.registry import DefaultScope
 
-from mmkdna import registry, sharing_table
+from mmkdna import registry, sharing_table, switch_to_deploy
 from tests.test_stock_models import load_cfg
 
 pytest.importorskip('mmdet')
+KERNEL_DNA = dict(type='KernelDNA')
 
 
 def build(conv_cfg):
@@ -24,16 +21,19 @@ def build(conv_cfg):
         return MODELS.build(cfg)
 
 
-def test_build_with_kernel_dna(benchmark):
-    model = benchmark(build, dict(type='KernelDNA'))
-    assert sharing_table(model).children == 9 + 2 + 2
-
-
+@pytest.mark.benchmark(group='building')
 def test_build_without(benchmark, monkeypatch):
     monkeypatch.setattr(registry, 'link_kernels', lambda unit: [])
     benchmark(build, None)
 
 
+@pytest.mark.benchmark(group='building')
+def test_build_with_kernel_dna(benchmark):
+    model = benchmark(build, KERNEL_DNA)
+    assert sharing_table(model).children == 9 + 2 + 2
+
+
+@pytest.mark.benchmark(group='linking')
 def test_link(benchmark, monkeypatch):
     """All units of a model, which is built anew for each round."""
     units = []
@@ -42,7 +42,7 @@ def test_link(benchmark, monkeypatch):
 
     def set_up():
         units.clear()
-        build(dict(type='KernelDNA'))
+        build(KERNEL_DNA)
         return (list(units), ), {}
 
     def link(units):
@@ -50,3 +50,13 @@ def test_link(benchmark, monkeypatch):
 
     links = benchmark.pedantic(link, setup=set_up, rounds=10)
     assert links
+
+
+@pytest.mark.benchmark(group='folding')
+def test_fold(benchmark):
+    """All children of a model, which is built anew for each round."""
+    model = benchmark.pedantic(
+        switch_to_deploy,
+        setup=lambda: ((build(KERNEL_DNA).eval(), ), {}),
+        rounds=10)
+    assert sharing_table(model).children == 0
