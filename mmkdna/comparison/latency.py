@@ -11,8 +11,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor, nn
 
-from ..analysis.forms import bring_into_form
-from ..analysis.speed import TimedModel, time_in_turns
+from ..analysis.speed import Setting, TimedModel, time_in_turns
+from ..analysis.variants import Variant
 from ..launch.model import init_model
 from .record import machine, versions
 from .runs import config_hash, read_experiment
@@ -53,13 +53,15 @@ def measure_latency(experiments: Mapping[str, Path],
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     models = {
-        name: TimedModel(deployed_model(config), 'eval', device)
+        name: TimedModel(deployed_model(config), Setting(device=device))
         for name, config in experiments.items()
     }
     image = _first_image(
         read_experiment(experiments[BASELINE]),
         models[BASELINE].model).to(device)
-    speeds = time_in_turns(models, image, rounds, seconds)
+    for model in models.values():
+        model.calibrate(image, seconds)
+    speeds = time_in_turns(models, image, rounds)
     return dict(
         form=FORM,
         image=list(image.shape[2:]),
@@ -85,7 +87,7 @@ def deployed_model(config: Path) -> nn.Module:
     Returns:
         nn.Module: In eval mode, on the CPU.
     """
-    return bring_into_form(init_model(read_experiment(config)), FORM)
+    return Variant(FORM).finish(init_model(read_experiment(config)))
 
 
 def _ratio(plain: list[float], ours: list[float]) -> dict[str, float]:
