@@ -141,3 +141,14 @@ def test_the_site_builds(tmp_path):
         assert page.with_suffix('.html').is_file()
     front = (site / 'index.html').read_text()
     assert (site / re.search('url=([^"]+)', front)[1]).is_file()
+
+
+def test_the_result_table_of_the_readme_is_what_was_measured():
+    table = (ROOT / 'docs/results/cifar10/README.md').read_text().splitlines()
+    section = (ROOT / 'README.md').read_text().partition('## Does it pay?')[2]
+    rows = [
+        line for line in section.partition('\n## ')[0].splitlines()
+        if line.startswith('|')
+    ]
+    assert len(rows) > 4
+    assert set(rows) <= set(table)
