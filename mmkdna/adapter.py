@@ -49,8 +49,8 @@ class ChannelGate(nn.Module):
         """
         squeezed = self.fc1(x.mean((2, 3)))
         if not isinstance(self.norm, nn.Identity):
-            squeezed = normalize_pooled(
-                self.norm, squeezed[:, :, None, None]).flatten(1)
+            pooled = squeezed[:, :, None, None]
+            squeezed = normalize_pooled(self.norm, pooled).flatten(1)
         # In place: no backward wants what these two are given.
         return self.fc2(squeezed.relu_()).sigmoid_()[:, :, None, None]
 
