@@ -16,7 +16,10 @@ extensions = [
     'sphinx.ext.napoleon'
 ]
 root_doc = 'docs/index'
-include_patterns = ['*.md', 'docs/*.md', 'configs/*/README.md']
+include_patterns = [
+    '*.md', 'docs/*.md', 'docs/results/README.md', 'docs/results/*/README.md',
+    'configs/*/README.md'
+]
 exclude_patterns = ['.*', 'work_dirs', 'data', 'build', 'mmkdna', 'tests']
 
 # Of headings in Markdown, as code hosts make them.
