@@ -56,6 +56,8 @@ def run(*command, cwd, fails=False):
         [str(Path(sys.executable).parent), env['PATH']])
     # For dist_train.sh and dist_test.sh, beside whatever else runs here.
     env['PORT'] = str(free_port())
+    # A pytest that it starts is no worker of this one.
+    env.pop('PYTEST_XDIST_WORKER', None)
     # With more threads, sums are formed in another order every time.
     env['OMP_NUM_THREADS'] = '1'
     if env.get('MMKDNA_DATA'):

@@ -102,7 +102,8 @@ def _classes(dataset: dict[str, Any],
 
 def _subfolders(dataset: Any) -> list[str] | None:
     """The classes of mmpretrain's CustomDataset without a list of files."""
-    if not dataset.with_label or dataset.ann_file:
+    if (not dataset.with_label or dataset.ann_file
+            or not os.path.isdir(dataset.img_prefix)):
         return None
     return sorted(
         entry.name for entry in os.scandir(dataset.img_prefix)

@@ -1,5 +1,6 @@
 """A task that takes seconds, and compare.py on it."""
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -50,4 +51,10 @@ def start(folder, *args):
                             text=True,
                             stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT,
-                            start_new_session=True)
+                            start_new_session=True,
+                            preexec_fn=_hear_interrupts)
+
+
+def _hear_interrupts():
+    """What a shell starts in the background ignores them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

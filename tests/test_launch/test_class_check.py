@@ -119,6 +119,14 @@ def test_a_config_of_each_family_is_looked_at(path):
         assert 'num_classes=1 is given' in refused(cfg)
 
 
+def test_pictures_that_are_not_there_are_left_to_the_data_check(tmp_path):
+    pytest.importorskip('mmpretrain')
+    cfg = Config.fromfile(CONFIGS / 'comparison/cifar10/kdna.py')
+    for part in ('train', 'test'):
+        cfg[f'{part}_dataloader'].dataset.data_root = str(tmp_path / 'none')
+    check_classes(cfg, ('train', 'test'))
+
+
 @pytest.mark.parametrize('name', [
     'mmdet::rpn/rpn_r50_fpn_1x_coco.py',
     'mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
