@@ -135,13 +135,7 @@ def train_command(run: Run, work_dir: Path) -> list[str]:
     Returns:
         list[str]: The command.
     """
-    return [
-        sys.executable,
-        str(TOOLS / 'train.py'),
-        str(run.config), '--work-dir',
-        str(work_dir), '--resume', '--cfg-options',
-        f'randomness.seed={run.seed}', *_given(run)
-    ]
+    return _command(run, 'train.py', '--work-dir', str(work_dir), '--resume')
 
 
 def test_command(run: Run, work_dir: Path) -> list[str]:
@@ -154,17 +148,17 @@ def test_command(run: Run, work_dir: Path) -> list[str]:
     Returns:
         list[str]: The command.
     """
+    return _command(run, 'test.py', str(newest_checkpoint(work_dir)),
+                    '--work-dir', str(work_dir))
+
+
+def _command(run: Run, tool: str, *arguments: str) -> list[str]:
+    """A tool on a run's config, with its seed and the sizes of its device."""
+    options = gpu_options(run.config) if run.device == 'cuda' else {}
     return [
         sys.executable,
-        str(TOOLS / 'test.py'),
-        str(run.config),
-        str(newest_checkpoint(work_dir)), '--work-dir',
-        str(work_dir), '--cfg-options', f'randomness.seed={run.seed}',
-        *_given(run)
+        str(TOOLS / tool),
+        str(run.config), *arguments, '--cfg-options',
+        f'randomness.seed={run.seed}',
+        *(f'{key}={value}' for key, value in options.items())
     ]
-
-
-def _given(run: Run) -> list[str]:
-    """What --cfg-options get for the device of a run."""
-    options = gpu_options(run.config) if run.device == 'cuda' else {}
-    return [f'{key}={value}' for key, value in options.items()]
