@@ -11,10 +11,11 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor, nn
 
+from ..analysis.machine import machine
 from ..analysis.speed import Setting, TimedModel, time_in_turns
 from ..analysis.variants import Variant
 from ..launch.model import init_model
-from .record import machine, versions
+from .record import versions
 from .runs import config_hash, read_experiment
 from .summary import BASELINE, Latency
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..analysis.cost import image_shape, model_cost
+from ..analysis.machine import machine
 from ..checkpoints.files import load_file
 from ..launch.model import init_model
 from ..version import __version__
@@ -99,36 +100,6 @@ def versions() -> dict[str, str]:
             name: sys.modules[name].__version__
             for name in PACKAGES if name in sys.modules
         })
-
-
-def machine(device: str, threads: int) -> dict[str, Any]:
-    """Describe what runs on.
-
-    Args:
-        device (str): 'cpu' or 'cuda'.
-        threads (int): Threads of torch on the CPU.
-
-    Returns:
-        dict: 'device', by its name if it is a GPU, 'processor' and 'threads'.
-    """
-    return dict(
-        device=torch.cuda.get_device_name() if device == 'cuda' else device,
-        processor=processor(),
-        threads=threads)
-
-
-def processor() -> str:
-    """Name the processor of this machine.
-
-    Returns:
-        str: Its model where the system says it, or its architecture.
-    """
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith('model name'):
-                return line.partition(':')[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def newest_checkpoint(work_dir: Path) -> Path:

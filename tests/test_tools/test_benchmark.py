@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+from mmkdna.analysis.machine import processor
 from mmkdna.analysis.variants import FORMS, TRAINABLE
 from tests.runs import load_tool, run_tool
 from tests.test_deploy import CONFIG
@@ -52,6 +53,7 @@ def test_a_table_and_every_round(config, tmp_path):
         f'torch {torch.__version__}, threads 1')
     written = json.loads((tmp_path / 'new' / 'out.json').read_text())
     assert written['machine']['torch'] == torch.__version__
+    assert written['machine']['processor'] == processor()
     assert written['machine']['size'] == [64, 64]
     assert written['machine']['dtype'] == 'float32'
     assert len(written['rows']) == len(table)

@@ -33,13 +33,13 @@ forward keeps for the backward.
 import argparse
 import json
 import os.path as osp
-import platform
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
 
+from mmkdna.analysis.machine import machine
 from mmkdna.analysis.speed import Setting, TimedModel, time_in_turns
 from mmkdna.analysis.speed_picture import draw_speeds
 from mmkdna.analysis.speed_rows import SpeedRow, compare_speeds, speed_table
@@ -228,16 +228,11 @@ def measure(cfgs: dict[str, Config], variants: list[Variant], setting: Setting,
     return rows
 
 
-def machine(args: argparse.Namespace) -> dict:
+def measured_on(args: argparse.Namespace) -> dict:
     """Find what the figures depend on beside the models."""
-    device = args.device
-    if torch.device(device).type == 'cuda':
-        device = torch.cuda.get_device_name(device)
     return dict(
         torch=torch.__version__,
-        threads=torch.get_num_threads(),
-        device=device,
-        processor=platform.processor() or platform.machine(),
+        **machine(args.device, torch.get_num_threads()),
         size=list(args.size),
         whole=args.whole,
         dtype=args.dtype,
@@ -266,7 +261,7 @@ def main(args: argparse.Namespace) -> None:
         rows += measure(cfgs,
                         [v for v in variants if mode == 'eval' or v.trainable],
                         setting, args)
-    facts = machine(args)
+    facts = measured_on(args)
     print(speed_table(rows))
     print(', '.join(f'{name} {value}' for name, value in facts.items()) +
           f', {args.rounds} rounds')
