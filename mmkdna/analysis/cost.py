@@ -5,13 +5,13 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.structures import BaseDataElement
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.base import type_path
 from ..conv import KernelDNAConv2d
 from ..sharing import named_convs, sharing_table
+from .forward import forward_dense
 
 # A plain forward of MMDetection shows its mask heads so many proposals.
 NUM_MASKS = 100
@@ -162,29 +162,18 @@ def _count(model: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
                 gate.register_forward_hook(lambda *_: of_gates.append(
                     counter.get_total_flops() - started.pop()))
     with counter:
-        _forward(model, torch.empty(1, 3, *shape, device='meta'))
+        forward_dense(model, torch.empty(1, 3, *shape, device='meta'))
+        _forward_rois(model)
     # torch counts a multiplication and an addition as two.
     return counter.get_total_flops() // 2, sum(of_gates) // 2
 
 
-def _forward(model: Any, x: Tensor) -> None:
-    """Run a model of a host library on an image without values."""
-    roi_head = getattr(model, 'roi_head', None)
-    if roi_head is not None:
-        features = model.extract_feat(x)
-        if model.with_rpn:
-            model.rpn_head(features)
-        _forward_rois(roi_head, model.test_cfg.rpn.max_per_img, x.device)
-        return
-    shape = tuple(x.shape[2:])
-    names = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
-    sample = BaseDataElement(metainfo=dict.fromkeys(names, shape))
-    model(x, [sample], mode='tensor')
-
-
-def _forward_rois(roi_head: Any, num_proposals: int,
-                  device: torch.device) -> None:
+def _forward_rois(model: Any) -> None:
     """Run RoI heads on features without values: pooling has no FLOPs."""
+    roi_head = getattr(model, 'roi_head', None)
+    if roi_head is None:
+        return
+    num_proposals = model.test_cfg.rpn.max_per_img
     for kind, num in (('bbox', num_proposals), ('mask', NUM_MASKS)):
         heads = getattr(roi_head, f'{kind}_head', None)
         if heads is None:
@@ -196,7 +185,7 @@ def _forward_rois(roi_head: Any, num_proposals: int,
         for head, extractor in zip(heads, extractors):
             size = extractor.roi_layers[0].output_size
             head(
-                torch.empty(num, extractor.out_channels, *size, device=device))
+                torch.empty(num, extractor.out_channels, *size, device='meta'))
 
 
 def _per_input_value(operations: int) -> Callable[..., int]:

@@ -8,7 +8,9 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
-from ..checkpoints.files import load_file
+from ..checkpoints.files import CheckpointError, load_file
+from ..checkpoints.names import SCHEME, resolve
+from .errors import CommandError
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -58,3 +60,27 @@ def init_model(config: str | Path | Config,
             strict=strict,
             logger='current')
     return model.eval()
+
+
+def load_trained(cfg: Config, config: str, checkpoint: str) -> nn.Module:
+    """Build the model that a command is given with its weights.
+
+    Args:
+        cfg (Config): The config.
+        config (str): Its file.
+        checkpoint (str): The file with the weights, or 'mmkdna://NAME'.
+
+    Returns:
+        nn.Module: The model, on the CPU, in eval mode.
+
+    Raises:
+        CommandError: If they do not belong together, or cannot be read.
+    """
+    try:
+        if checkpoint.startswith(SCHEME):
+            checkpoint = resolve(checkpoint[len(SCHEME):])
+        return init_model(cfg, checkpoint)
+    except (CheckpointError, FileNotFoundError, RuntimeError) as error:
+        raise CommandError(
+            f'{checkpoint} is given, the checkpoint of a model of {config} is '
+            f'expected: {error}') from error

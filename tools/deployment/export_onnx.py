@@ -20,13 +20,12 @@ import torch
 from torch import nn
 
 from mmkdna import switch_to_deploy
-from mmkdna.checkpoints.files import CheckpointError
 from mmkdna.deploy import check_sharing, fold_gates
 from mmkdna.launch.arguments import add_cfg_options
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
 from mmkdna.launch.errors import CommandError
-from mmkdna.launch.model import init_model
+from mmkdna.launch.model import load_trained
 from mmkdna.launch.outputs import check_output
 
 # What an exported graph has to reproduce: batches and, relative to the size
@@ -280,12 +279,7 @@ def main(args: argparse.Namespace) -> None:
             'folder')
     cfg = read_config(args.config, args.cfg_options)
     check_output(args.out, args.config, args.checkpoint)
-    try:
-        model = init_model(cfg, args.checkpoint)
-    except (CheckpointError, FileNotFoundError, RuntimeError) as error:
-        raise CommandError(
-            f'{args.checkpoint} is given, the checkpoint of a model of '
-            f'{args.config} is expected: {error}') from error
+    model = load_trained(cfg, args.config, args.checkpoint)
     if args.keep_sharing:
         try:
             check_sharing(model)

@@ -17,13 +17,13 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmkdna import switch_to_deploy
-from mmkdna.checkpoints.files import CheckpointError, load_file, save_file
+from mmkdna.checkpoints.files import load_file, save_file
 from mmkdna.deploy import check_sharing, deploy_config
 from mmkdna.launch.arguments import add_cfg_options
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
 from mmkdna.launch.errors import CommandError, describe
-from mmkdna.launch.model import init_model
+from mmkdna.launch.model import init_model, load_trained
 from mmkdna.launch.outputs import check_output
 
 
@@ -91,12 +91,7 @@ def main(args: argparse.Namespace) -> None:
     for path in (config, args.dst):
         check_output(path, args.config, args.checkpoint)
     cfg = read_config(args.config, args.cfg_options)
-    try:
-        model = init_model(cfg, args.checkpoint)
-    except (CheckpointError, FileNotFoundError, RuntimeError) as error:
-        raise CommandError(
-            f'{args.checkpoint} is given, the checkpoint of a model of '
-            f'{args.config} is expected: {error}') from error
+    model = load_trained(cfg, args.config, args.checkpoint)
     try:
         text, state_dict = deploy(cfg, model, args.keep_sharing)
     except ValueError as error:

@@ -1,0 +1,34 @@
+"""A whole model of a host library, run without samples of its own."""
+from __future__ import annotations
+from typing import Any
+
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+# What heads look up of an image that is as large as its tensor.
+SHAPES = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+
+
+def forward_dense(model: Any, x: Tensor) -> None:
+    """Run what a model computes for whole images.
+
+    That is the backbone, the neck, and the head of a classifier, a segmentor
+    or a one-stage detector; of a two-stage one, the RPN, whose proposals the
+    RoI heads would see. What a training needs alone, such as auxiliary heads,
+    is not run.
+
+    Args:
+        model (nn.Module): A classifier, detector or segmentor.
+        x (Tensor): Images as the data preprocessor gives them, shape
+            (N, 3, H, W).
+    """
+    if getattr(model, 'roi_head', None) is not None:
+        features = model.extract_feat(x)
+        if model.with_rpn:
+            model.rpn_head(features)
+        return
+    shape = tuple(x.shape[2:])
+    samples = [
+        BaseDataElement(metainfo=dict.fromkeys(SHAPES, shape)) for _ in x
+    ]
+    model(x, samples, mode='tensor')
