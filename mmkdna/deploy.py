@@ -1,10 +1,11 @@
 """Models made ready to fuse and to export, and the configs of other forms."""
 from __future__ import annotations
 from dataclasses import fields
-from typing import Any, Callable
+from typing import Any, Callable, Mapping, Sequence
 
+import torch
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .backbones import BACKBONES
@@ -91,6 +92,72 @@ def fold_gates(model: nn.Module) -> nn.Module:
         if conv.adapter is not None and conv.adapter.gate is not None:
             conv.adapter.gate.fold_norm()
     return model
+
+
+@torch.no_grad()
+def fold_constant_gates(model: nn.Module, gates: Mapping[str,
+                                                         Tensor]) -> nn.Module:
+    """Fold gates that are the same for all pictures, in place.
+
+    A child becomes a plain convolution, whose kernel has the gate's factors.
+
+    Args:
+        model (nn.Module): A model after :func:`switch_to_deploy`.
+        gates (Mapping[str, Tensor]): What the gates are taken to be, by name
+            of the child, shape (C_in, ).
+
+    Returns:
+        nn.Module: The same model.
+
+    Raises:
+        ValueError: If one of them is no deployed child with a gate. Nothing is
+            changed then.
+    """
+    convs = named_convs(model)
+    for name in gates:
+        conv = convs.get(name)
+        if (conv is None or conv.parent is not None or conv.adapter is None
+                or conv.adapter.gate is None):
+            raise ValueError(f'{name} is given, but it is no deployed child '
+                             'with a gate: mmkdna.switch_to_deploy(model) '
+                             'deploys a model')
+    for name, gate in gates.items():
+        conv = convs[name]
+        kernel = conv.weight.unflatten(0, (conv.groups, -1))
+        kernel.mul_(gate.to(kernel).reshape(conv.groups, 1, -1, 1, 1))
+        conv.adapter = None
+        conv.options = conv.options.without_gate()
+    return model
+
+
+def ungated_config(cfg: Config, names: Sequence[str]) -> Config:
+    """Write the config of a model after :func:`fold_constant_gates`.
+
+    Args:
+        cfg (Config): Config of the model before, of :func:`deploy_config`.
+        names (Sequence[str]): Children whose gates are folded, by their names
+            in the model.
+
+    Returns:
+        Config: A copy in which they are ``ungated``.
+
+    Raises:
+        ValueError: If it cannot be seen of which ``conv_cfg`` one is.
+    """
+    cfg = Config(cfg.to_dict())
+    for name in names:
+        node: Any = cfg.model
+        parts = name.split('.')
+        # The backbone, neck or head, which may be a part of another one.
+        while isinstance(node, dict) and 'conv_cfg' not in node and parts:
+            node = node.get(parts.pop(0))
+        if not isinstance(node, dict) or not isinstance(
+                node.get('conv_cfg'), dict):
+            raise ValueError(f'the conv_cfg of {name} is not found in the '
+                             'config: its gate cannot be left out by it')
+        conv_cfg: Any = node['conv_cfg']
+        conv_cfg['ungated'] = (*conv_cfg.get('ungated', ()), '.'.join(parts))
+    return cfg
 
 
 def deploy_config(cfg: Config) -> Config:

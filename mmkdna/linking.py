@@ -32,11 +32,13 @@ def plan_links(convs: dict[str, KernelDNAConv2d]) -> list[Link]:
         list[Link]: The links, in the order of the kin's first convolutions.
 
     Raises:
-        ValueError: If a ``name_pattern`` matches nothing.
+        ValueError: If a ``name_pattern`` matches nothing, ``links`` name what
+            cannot share, or ``ungated`` what is no child.
     """
     options = {name: conv.options for name, conv in convs.items()}
     check_patterns(options)
     links = _plan(convs, options)
+    _check_ungated(options, links)
     if convs and not links:
         _warn_that_nothing_shares(convs, options)
     return links
@@ -55,9 +57,13 @@ def make_links(convs: dict[str, KernelDNAConv2d], links: list[Link]) -> None:
     """
     adapters: dict[str, Adapter] = {}
     for child, parent in links:
-        convs[child].check_parent(convs[parent], parent)
+        conv = convs[child]
+        conv.check_parent(convs[parent], parent)
+        if child in conv.options.ungated:
+            # What it is from now on, wherever its adapter is made again.
+            conv.options = conv.options.without_gate()
         try:
-            adapters[child] = convs[child].make_adapter()
+            adapters[child] = conv.make_adapter()
         except ValueError as error:
             raise ValueError(f'{child}: {error}') from error
     for child, parent in links:
@@ -71,10 +77,18 @@ def make_links(convs: dict[str, KernelDNAConv2d], links: list[Link]) -> None:
 def _plan(convs: dict[str, KernelDNAConv2d],
           options: dict[str, SharingOptions]) -> list[Link]:
     kin: dict[Hashable, list[str]] = defaultdict(list)
+    explicit = {
+        o.key(): o.links
+        for o in options.values() if o.links is not None
+    }
+    links = [
+        Link(child, parent) for given in explicit.values()
+        for child, parent in given.items()
+    ]
+    _check_links(convs, options, links)
     for name, conv in convs.items():
-        if options[name].take(name, conv):
+        if options[name].links is None and options[name].take(name, conv):
             kin[_kinship(name, conv, options[name])].append(name)
-    links: list[Link] = []
     for names in kin.values():
         if len(names) < 2:
             continue
@@ -91,6 +105,57 @@ def _plan(convs: dict[str, KernelDNAConv2d],
             links.extend(Link(child, parent) for child in children)
             start, end = end, end + per_parent + 1
     return links
+
+
+def _check_links(convs: dict[str, KernelDNAConv2d],
+                 options: dict[str,
+                               SharingOptions], links: list[Link]) -> None:
+    """Check links that were given by name.
+
+    Raises:
+        ValueError: If one of them names what cannot share.
+    """
+    for link in links:
+        for name in link:
+            if name not in convs or options[name].links is None:
+                shown = [n for n, o in options.items() if o.links is not None]
+                raise ValueError(
+                    f'KernelDNA: links={dict(links)!r} is given, but {name} '
+                    f'is none of the {len(shown)} convolutions with this '
+                    f'conv_cfg: {", ".join(shown[:5])}'
+                    f'{", ..." * (len(shown) > 5)}: names are counted from '
+                    'the backbone, neck or head')
+            if 'weight' not in convs[name]._parameters:
+                raise ValueError(
+                    f'KernelDNA: links={dict(links)!r} is given, but the '
+                    f'kernel of {name} is computed at each forward, by '
+                    'spectral norm or the like: leave it out')
+        child, parent = (convs[name] for name in link)
+        if (child.weight_shape, child.groups) != (parent.weight_shape,
+                                                  parent.groups):
+            raise ValueError(
+                f'KernelDNA: links={dict(links)!r} is given, but {link.child} '
+                f'has a kernel of shape {child.weight_shape} and groups='
+                f'{child.groups}, and {link.parent} of {parent.weight_shape} '
+                f'and groups={parent.groups}: the same is expected')
+
+
+def _check_ungated(options: dict[str, SharingOptions],
+                   links: list[Link]) -> None:
+    """Check that what shall have no gate is a child.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    children = {link.child for link in links}
+    for option in options.values():
+        for name in option.ungated:
+            if name not in children:
+                raise ValueError(
+                    f'KernelDNA: ungated={option.ungated!r} is given, but '
+                    f'{name} is no child here: those are '
+                    f'{", ".join(sorted(children)[:5]) or "none"}'
+                    f'{", ..." * (len(children) > 5)}')
 
 
 def _kinship(name: str, conv: KernelDNAConv2d,

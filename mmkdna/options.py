@@ -5,7 +5,7 @@ package: :class:`LayerChoice`, from which the options of each type descend.
 """
 from __future__ import annotations
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Hashable, TypeVar
 
 from torch import nn
@@ -15,6 +15,9 @@ from .hosts import SHORTCUTS
 MODULATIONS = ('filter', 'spatial', 'channel')
 # Norms that make sense on one value per channel and image.
 GATE_NORMS = ('BN', 'SyncBN', 'GN')
+# What decides who shares where no links are given.
+CHOOSING = ('kernel_sizes', 'min_channels', 'name_pattern', 'grouped',
+            'shortcuts', 'children_per_parent', 'stage_level', 'share')
 Options = TypeVar('Options', bound='LayerChoice')
 
 
@@ -174,14 +177,20 @@ class LayerChoice:
 class SharingOptions(LayerChoice):
     """Options of one ``KernelDNA`` convolution.
 
-    Those of :class:`LayerChoice` and the next two decide which convolutions
-    share and who is a child, the next four what an adapter consists of, the
+    Those of :class:`LayerChoice` and the next three decide which convolutions
+    share and who is a child, the next five what an adapter consists of, the
     last two in which form a child is built. All convolutions built from one
     ``conv_cfg`` carry the same options, and only convolutions with the same
     options share. With ``shortcuts=True`` the convolution of a residual
     shortcut is kin of the main path.
 
     Args:
+        links (dict[str, str], optional): Children and their parents, by the
+            names of the convolutions in the backbone, neck or head, such as
+            ``{'layer3.0.conv2': 'layer3.1.conv2'}``. With it, these share and
+            no others, whatever their kernel size and stage; a parent may serve
+            several children, and has the child's shape. Options that choose
+            otherwise cannot be given beside it. Defaults to None.
         children_per_parent (int, optional): How many children each parent
             serves. ``None`` gives every group of kin a single parent, its
             last convolution. Defaults to 1.
@@ -199,6 +208,9 @@ class SharingOptions(LayerChoice):
             all three.
         norm_cfg (dict, optional): The norm of the gate: 'BN', 'SyncBN', 'GN'
             or ``None``. Defaults to ``dict(type='BN')``.
+        ungated (Sequence[str]): Children without a gate, whatever
+            ``modulation`` says, by their names in the backbone, neck or head.
+            Defaults to ``()``.
         keep_own_kernel (bool): A child keeps, beside the derived kernel, the
             one that plain weights bring for it, and computes with that until
             :class:`mmkdna.KernelSharingHook` or
@@ -213,6 +225,7 @@ class SharingOptions(LayerChoice):
         TypeError: If an option has the wrong type.
         ValueError: If an option has a value that cannot work.
     """
+    links: dict[str, str] | None = None
     children_per_parent: int | None = 1
     stage_level: int = 1
     share: bool = True
@@ -220,12 +233,14 @@ class SharingOptions(LayerChoice):
     modulation: tuple[str, ...] = MODULATIONS
     norm_cfg: dict[str, Any] | None = field(
         default_factory=lambda: dict(type='BN'))
+    ungated: tuple[str, ...] = ()
     keep_own_kernel: bool = False
     deploy: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set('modulation', self._sequence('modulation'))
+        self._set('ungated', self._sequence('ungated'))
         if isinstance(self.norm_cfg, dict):
             self._set('norm_cfg', dict(self.norm_cfg))
         if self.children_per_parent is not None:
@@ -246,9 +261,43 @@ class SharingOptions(LayerChoice):
             'None or a dict whose type is one of '
             f'{GATE_NORMS}, since the gate has one value per channel,')
         self._require(
+            all(isinstance(name, str) for name in self.ungated), 'ungated',
+            'a list of names of convolutions')
+        if self.links is not None:
+            self._check_links()
+        self._require(
             not (self.keep_own_kernel and (self.deploy or not self.share)),
             'keep_own_kernel',
             'False together with deploy=True or share=False')
+
+    def without_gate(self) -> SharingOptions:
+        """Write the options of a child that is to have no gate.
+
+        Returns:
+            SharingOptions: The same but for ``modulation``.
+        """
+        return replace(
+            self,
+            modulation=tuple(m for m in self.modulation if m != 'channel'))
+
+    def _check_links(self) -> None:
+        """Check what can be known of links without the convolutions."""
+        self._require(
+            isinstance(self.links, dict) and bool(self.links) and all(
+                isinstance(name, str) for link in self.links.items()
+                for name in link), 'links',
+            'a dict of the names of children and parents')
+        links = dict(self.links or {})
+        self._set('links', links)
+        both = sorted(set(links) & set(links.values()))
+        self._require(not both, 'links',
+                      f'no child that is a parent, as {", ".join(both)},')
+        default = {option.name: option.default for option in fields(self)}
+        beside = [
+            f'{name}={getattr(self, name)!r}' for name in CHOOSING
+            if getattr(self, name) != default[name]
+        ]
+        self._require(not beside, 'links', f'no {", ".join(beside)} beside it')
 
 
 def is_on_shortcut(name: str) -> bool:

@@ -17,7 +17,8 @@ from torch.nn.utils import weight_norm as old_weight_norm
 
 from mmkdna import (KernelDNAConv2d, link_kernels, sharing_table,
                     switch_to_deploy)
-from mmkdna.deploy import deploy_config, plain_config
+from mmkdna.deploy import (deploy_config, fold_constant_gates, plain_config,
+                           ungated_config)
 from mmkdna.launch.model import init_model
 from tests.runs import load_tool, run_tool
 from tests.utils import children_of, kernel_dna, make_kin, randomize
@@ -889,3 +890,57 @@ def test_no_warning_where_no_optimizer_was_made_before():
 def test_the_conv_says_nothing_of_deploying_when_it_is_plain():
     conv = KernelDNAConv2d(4, 4, 3)
     assert str(conv) == repr(conv)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('groups', [1, 2])
+def test_a_constant_gate_is_folded(groups):
+    torch.manual_seed(0)
+    module = make_kin(4, groups=groups, grouped=True).double().eval()
+    children = children_of(module)
+    for child in children.values():
+        nn.init.zeros_(child.adapter.gate.fc2.weight)
+        nn.init.normal_(child.adapter.gate.fc2.bias)
+    x = torch.randn(2, 8, 6, 6).double()
+    expected = module(x)
+    switch_to_deploy(module)
+    gates = {
+        name: child.adapter.gate.fc2.bias.sigmoid()
+        for name, child in children.items()
+    }
+    fold_constant_gates(module, gates)
+    assert not any('adapter' in name for name, _ in module.named_modules())
+    torch.testing.assert_close(module(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_only_gates_of_deployed_children_can_be_folded():
+    module = make_kin(4)
+    with pytest.raises(
+            ValueError, match='0.0 is given, but it is no deployed'):
+        fold_constant_gates(module, {'0.0': torch.ones(8)})
+    switch_to_deploy(module)
+    kernel = module[0][0].weight.clone()
+    with pytest.raises(
+            ValueError, match='0.1 is given, but it is no deployed'):
+        fold_constant_gates(module, {
+            '0.0': torch.ones(8) / 2,
+            '0.1': torch.ones(8)
+        })
+    assert torch.equal(module[0][0].weight, kernel)
+
+
+def test_the_config_of_folded_gates_names_the_unit():
+    cfg = Config(
+        dict(
+            model=dict(
+                type='mmdet.RetinaNet',
+                backbone=dict(RESNET, conv_cfg=CONV),
+                neck=[dict(type='mmdet.FPN', conv_cfg=CONV)],
+                roi_head=dict(bbox_head=dict(conv_cfg=CONV)))))
+    model = ungated_config(
+        cfg, ['backbone.layer3.0.conv2', 'roi_head.bbox_head.convs.0']).model
+    assert model.backbone.conv_cfg.ungated == ('layer3.0.conv2', )
+    assert model.roi_head.bbox_head.conv_cfg.ungated == ('convs.0', )
+    assert 'ungated' not in cfg.model.backbone.conv_cfg
+    with pytest.raises(ValueError, match='conv_cfg of neck.0.convs.0 is not'):
+        ungated_config(cfg, ['neck.0.convs.0'])

@@ -220,3 +220,64 @@ def test_counting_flops_leaves_links_valid():
     convs, gates = 3 * 8 * 8 * 9 * 10 * 10, 2 * (8 * 2 + 2 * 8)
     assert counted['flops'] - convs - gates <= 2 * 2 * 2  # the gates' norms
     assert counted['params'] == sum(p.numel() for p in module.parameters())
+
+
+def named(**links):
+    """Names with a dot for each double underscore."""
+    return {
+        child.replace('__', '.'): parent.replace('__', '.')
+        for child, parent in links.items()
+    }
+
+
+def test_links_by_name_are_the_only_ones():
+    """Over stages, to a parent of two, before it and after it, also 1x1."""
+    convs = {
+        **numbered(3),
+        **numbered(2, 'layer2'), 'layer3.0': (8, 8, 1),
+        'layer4.0': (8, 8, 1)
+    }
+    given = named(
+        layer1__0='layer1__2', layer2__1='layer1__2', layer4__0='layer3__0')
+    module = make_module(convs, links=given)
+    assert link_kernels(module) == [Link(*link) for link in given.items()]
+    assert {n: c.parent_name for n, c in children_of(module).items()} == given
+    assert kernel_dna(module)['layer1.1'].role == 'plain'
+    assert kernel_dna(module)['layer1.2'].num_children == 2
+
+
+@pytest.mark.parametrize('links, error', [
+    (named(layer1__0='layer1__7'), 'layer1.7 is none of the 3 convolutions'),
+    (named(layer1__0='layer2__0'), 'layer2.0 of .8, 8, 1, 1. and groups=1'),
+])
+def test_links_to_what_cannot_share(links, error):
+    module = make_module({**numbered(2), 'layer2.0': (8, 8, 1)}, links=links)
+    with pytest.raises(ValueError, match=error):
+        link_kernels(module)
+    assert not any(conv.linked for conv in kernel_dna(module).values())
+
+
+def test_links_to_a_kernel_that_is_computed():
+    module = make_module(numbered(2), links=named(layer1__0='layer1__1'))
+    nn.utils.spectral_norm(module.layer1.get_submodule('1'))
+    with pytest.raises(ValueError, match='layer1.1 is computed at each forw'):
+        link_kernels(module)
+
+
+@torch.no_grad()
+def test_a_child_without_a_gate_beside_those_with_one():
+    module = linked(numbered(4), ungated=['layer1.2'])
+    first, second = children_of(module).values()
+    assert first.adapter.gate is not None
+    assert second.adapter.gate is None and second.adapter.filter is not None
+    x = torch.randn(2, 8, 5, 5)
+    torch.testing.assert_close(
+        second(x), nn.functional.conv2d(x, second.parent.weight, second.bias))
+
+
+def test_only_a_child_can_be_without_a_gate():
+    module = make_module(numbered(2), ungated=['layer1.1'])
+    with pytest.raises(
+            ValueError, match='layer1.1 is no child here: those '
+            'are layer1.0'):
+        link_kernels(module)

@@ -57,6 +57,11 @@ def test_unknown_option_is_named_beside_the_known_ones():
     ('rd_ratio', '1/4', 'a number above 0'),
     ('modulation', ('filters', ), "('filter', 'spatial', 'channel')"),
     ('norm_cfg', dict(type='LN'), "('BN', 'SyncBN', 'GN')"),
+    ('ungated', (3, ), 'a list of names of convolutions'),
+    ('links', {}, 'a dict of the names of children and parents'),
+    ('links', ['a', 'b'], 'a dict of the names of children and parents'),
+    ('links', dict(a=1), 'a dict of the names of children and parents'),
+    ('links', dict(a='b', b='c'), 'no child that is a parent, as b,'),
     ('norm_cfg', dict(), "('BN', 'SyncBN', 'GN')"),
     ('name_pattern', 'layer(3', 'a regular expression'),
     ('name_pattern', 3, 'a regular expression'),
@@ -77,3 +82,18 @@ def test_missing_brackets_are_told(option, value):
     given = re.escape(f'{option}={value!r} is given')
     with pytest.raises(TypeError, match=f'{given}.*put it in brackets'):
         KernelDNAConv2d(4, 4, 3, **{option: value})
+
+
+@pytest.mark.parametrize('option, value', [
+    ('kernel_sizes', (1, )),
+    ('min_channels', 8),
+    ('name_pattern', 'layer3'),
+    ('grouped', True),
+    ('shortcuts', True),
+    ('children_per_parent', None),
+    ('stage_level', 0),
+    ('share', False),
+])
+def test_links_decide_alone(option, value):
+    with pytest.raises(ValueError, match=f'no {option}=.* beside it'):
+        SharingOptions(links=dict(a='b'), **{option: value})

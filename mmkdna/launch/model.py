@@ -62,6 +62,23 @@ def init_model(config: str | Path | Config,
     return model.eval()
 
 
+def checkpoint_file(checkpoint: str) -> str:
+    """Find the file of a checkpoint.
+
+    Args:
+        checkpoint (str): A file, or 'mmkdna://NAME'.
+
+    Returns:
+        str: The file.
+
+    Raises:
+        CheckpointError: If there are no released weights of that name.
+    """
+    if checkpoint.startswith(SCHEME):
+        return resolve(checkpoint[len(SCHEME):])
+    return checkpoint
+
+
 def load_trained(cfg: Config, config: str, checkpoint: str) -> nn.Module:
     """Build the model that a command is given with its weights.
 
@@ -77,9 +94,7 @@ def load_trained(cfg: Config, config: str, checkpoint: str) -> nn.Module:
         CommandError: If they do not belong together, or cannot be read.
     """
     try:
-        if checkpoint.startswith(SCHEME):
-            checkpoint = resolve(checkpoint[len(SCHEME):])
-        return init_model(cfg, checkpoint)
+        return init_model(cfg, checkpoint_file(checkpoint))
     except (CheckpointError, FileNotFoundError, RuntimeError) as error:
         raise CommandError(
             f'{checkpoint} is given, the checkpoint of a model of {config} is '

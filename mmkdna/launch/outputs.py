@@ -1,7 +1,12 @@
 """What a tool is given to write to."""
 from __future__ import annotations
+import os
 import os.path as osp
+import tempfile
+from pathlib import Path
+from typing import Any
 
+from ..checkpoints.files import save_file
 from .errors import CommandError
 
 
@@ -25,3 +30,47 @@ def check_output(path: str, *inputs: str) -> None:
                 f'{path} is given to write to, but this would '
                 f'replace {given}, which is read: choose another '
                 'name')
+
+
+def config_beside(checkpoint: str) -> str:
+    """Name the config that is written beside a checkpoint.
+
+    Args:
+        checkpoint (str): The checkpoint to write.
+
+    Returns:
+        str: The same name in .py.
+
+    Raises:
+        CommandError: If the checkpoint's name does not end in .pth.
+    """
+    if not checkpoint.endswith('.pth'):
+        raise CommandError(
+            f'{checkpoint} is given to write to, but a name that ends in '
+            '.pth is expected: the config gets the same name in .py')
+    return osp.splitext(checkpoint)[0] + '.py'
+
+
+def write_with_config(path: str, text: str, checkpoint: dict[str,
+                                                             Any]) -> None:
+    """Write a checkpoint and its config, both or none.
+
+    Args:
+        path (str): The checkpoint to write, see :func:`config_beside`.
+        text (str): The config.
+        checkpoint (dict): The checkpoint.
+
+    Raises:
+        CommandError: If they cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(
+                dir=osp.dirname(osp.abspath(path))) as folder:
+            part = Path(folder)
+            (part / 'config').write_text(text, encoding='utf-8')
+            save_file(checkpoint, part / 'weights')
+            os.replace(part / 'config', config_beside(path))
+            os.replace(part / 'weights', path)
+    except OSError as error:
+        raise CommandError(f'{path} is given to write to, but it cannot be '
+                           f'written: {error}') from error

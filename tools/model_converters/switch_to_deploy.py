@@ -9,22 +9,20 @@ as the weights that were trained: a model of its config derives them while it
 loads DST.
 """
 import argparse
-import os
 import os.path as osp
-import tempfile
-from pathlib import Path
 
 from mmengine.config import Config
 
 from mmkdna import switch_to_deploy
-from mmkdna.checkpoints.files import load_file, save_file
+from mmkdna.checkpoints.files import load_file
 from mmkdna.deploy import check_sharing, deploy_config
 from mmkdna.launch.arguments import add_cfg_options
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
 from mmkdna.launch.errors import CommandError, describe
-from mmkdna.launch.model import init_model, load_trained
-from mmkdna.launch.outputs import check_output
+from mmkdna.launch.model import checkpoint_file, init_model, load_trained
+from mmkdna.launch.outputs import (check_output, config_beside,
+                                   write_with_config)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -78,11 +76,7 @@ def deploy(cfg, model, keep_sharing=False):
 @command(get_parser)
 def main(args: argparse.Namespace) -> None:
     """Convert."""
-    if not args.dst.endswith('.pth'):
-        raise CommandError(
-            f'{args.dst} is given to write to, but a name that ends in '
-            '.pth is expected: the config gets the same name in .py')
-    config = osp.splitext(args.dst)[0] + '.py'
+    config = config_beside(args.dst)
     folder = osp.dirname(osp.abspath(args.dst))
     if not osp.isdir(folder):
         raise CommandError(
@@ -98,18 +92,9 @@ def main(args: argparse.Namespace) -> None:
         raise CommandError(f'{args.config} is given, but {error}. Nothing is '
                            'written') from error
     # Names of classes and the like stay; what is to be resumed does not.
-    meta = dict(load_file(args.checkpoint).get('meta') or {}, cfg=text)
-    try:
-        with tempfile.TemporaryDirectory(dir=folder) as part:
-            part = Path(part)
-            (part / 'config').write_text(text, encoding='utf-8')
-            save_file(dict(meta=meta, state_dict=state_dict), part / 'weights')
-            os.replace(part / 'config', config)
-            os.replace(part / 'weights', args.dst)
-    except OSError as error:
-        raise CommandError(
-            f'{args.dst} is given to write to, but it cannot be '
-            f'written: {error}') from error
+    checkpoint = load_file(checkpoint_file(args.checkpoint))
+    meta = dict(checkpoint.get('meta') or {}, cfg=text)
+    write_with_config(args.dst, text, dict(meta=meta, state_dict=state_dict))
 
 
 if __name__ == '__main__':
