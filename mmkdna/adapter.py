@@ -11,6 +11,9 @@ from .modulated_conv import product
 from .options import SharingOptions
 from .pooled_norm import normalize_pooled
 
+# What a static factor starts at, to make up for a gate that starts at 0.5.
+NEUTRAL = 2
+
 
 class ChannelGate(nn.Module):
     """One factor in (0, 1) per image and input channel.
@@ -20,7 +23,9 @@ class ChannelGate(nn.Module):
 
     Between ``fc1`` and ``fc2`` the norm sees one value per channel and image;
     :func:`mmkdna.pooled_norm.normalize_pooled` says what becomes of a single
-    image.
+    image. ``fc2`` starts at zero, so that the gate starts at 0.5 for all
+    channels and images; the default start of a linear layer would be a gate of
+    random factors, from which short schedules do not come away.
 
     Args:
         channels (int): Channels of the input, ``C``.
@@ -37,6 +42,8 @@ class ChannelGate(nn.Module):
         self.fc1 = nn.Linear(channels, reduced_channels, bias=False)
         self.norm = _build_norm(norm_cfg, reduced_channels)
         self.fc2 = nn.Linear(reduced_channels, channels)
+        nn.init.zeros_(self.fc2.weight)
+        nn.init.zeros_(self.fc2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the gate of an input.
@@ -95,6 +102,9 @@ def _build_norm(norm_cfg: dict[str, Any] | None, channels: int) -> nn.Module:
 class Adapter(nn.Module):
     """Derives the kernel of one child from its parent's, and gates its input.
 
+    It starts neutral: the child computes what its parent's kernel would, where
+    there is a gate by a static factor of 2 before a gate of 0.5.
+
     Args:
         weight_shape (Sequence[int]): Shape of the kernel,
             (C_out, C_in / groups, kH, kW).
@@ -104,9 +114,10 @@ class Adapter(nn.Module):
 
     Attributes:
         filter (nn.Parameter | None): Static factor per filter, less 1,
-            shape (C_out, 1, 1, 1). Starts at 0.
+            shape (C_out, 1, 1, 1). Starts at 1, without a gate at 0.
         spatial (nn.Parameter | None): Static factor per kernel position,
-            less 1, shape (1, 1, kH, kW). Starts at 0. A 1x1 kernel has none.
+            less 1, shape (1, 1, kH, kW). Starts at 0, with a gate but no
+            filter factors at 1. A 1x1 kernel has none.
         gate (ChannelGate | None): The dynamic factor per input channel.
 
     Raises:
@@ -119,10 +130,14 @@ class Adapter(nn.Module):
         super().__init__()
         out_channels, _, *kernel_size = weight_shape
         self.filter = self.spatial = self.gate = None
+        start = NEUTRAL - 1. if 'channel' in options.modulation else 0.
         if 'filter' in options.modulation:
-            self.filter = nn.Parameter(torch.zeros(out_channels, 1, 1, 1))
+            self.filter = nn.Parameter(
+                torch.full((out_channels, 1, 1, 1), start))
+            start = 0.
         if 'spatial' in options.modulation and max(kernel_size) > 1:
-            self.spatial = nn.Parameter(torch.zeros(1, 1, *kernel_size))
+            self.spatial = nn.Parameter(
+                torch.full((1, 1, *kernel_size), start))
         if 'channel' in options.modulation:
             self.gate = ChannelGate(
                 in_channels,

@@ -13,13 +13,35 @@ def make_adapter(weight_shape=(8, 8, 3, 3), in_channels=8, **options):
     return Adapter(weight_shape, in_channels, SharingOptions(**options))
 
 
-def test_filter_and_spatial_start_at_zero():
-    adapter = make_adapter((6, 4, 3, 5), 8)
-    assert adapter.filter.shape == (6, 1, 1, 1)
-    assert adapter.spatial.shape == (1, 1, 3, 5)
-    assert not adapter.filter.any() and not adapter.spatial.any()
-    weight = torch.randn(6, 4, 3, 5)
-    assert torch.equal(adapter.derive(weight), weight)
+@torch.no_grad()
+@pytest.mark.parametrize('modulation', [
+    ('filter', 'spatial', 'channel'),
+    ('filter', 'channel'),
+    ('spatial', 'channel'),
+    ('filter', 'spatial'),
+    ('filter', ),
+    ('spatial', ),
+    (),
+])
+def test_it_starts_neutral(modulation):
+    """A child computes what its parent's kernel would, to the bit."""
+    adapter = make_adapter((6, 8, 3, 5), 8, modulation=modulation).eval()
+    if 'filter' in modulation:
+        assert adapter.filter.shape == (6, 1, 1, 1)
+    if 'spatial' in modulation:
+        assert adapter.spatial.shape == (1, 1, 3, 5)
+    weight, x = torch.randn(6, 8, 3, 5), torch.randn(2, 8, 9, 9)
+    torch.testing.assert_close(
+        nn.functional.conv2d(adapter.modulate(x), adapter.derive(weight)),
+        nn.functional.conv2d(x, weight),
+        rtol=0,
+        atol=0)
+
+
+def test_nothing_makes_up_for_a_gate_alone():
+    adapter = make_adapter(modulation=('channel', ))
+    x = torch.randn(2, 8, 9, 9)
+    assert torch.equal(adapter.modulate(x), x / 2)
 
 
 @pytest.mark.parametrize('modulation, parameters', [

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..adapter import Adapter
+from ..adapter import NEUTRAL, Adapter
 from ..conv import KernelDNAConv2d
 from .layouts import Weights
 
-# What makes up for a gate, which is 0.5 with fc2 at zero.
-NEUTRAL = 2
 # How often the norms of filters and those of kernel positions are matched in
 # turns: matching the ones changes the others.
 ROUNDS = 10
