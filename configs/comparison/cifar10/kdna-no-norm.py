@@ -2,5 +2,4 @@
 _base_ = '../_base_/cifar10.py'
 model = dict(
     backbone=dict(
-        conv_cfg=dict(
-            type='KernelDNA', name_pattern='^layer', norm_cfg=None)))
+        conv_cfg=dict(type='KernelDNA', name_pattern='^layer', norm_cfg=None)))
