@@ -96,7 +96,9 @@ def gradients(task, rank=0, world_size=1):
         for parameter in model.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)
-        images = torch.randn(2, 3, SIZE, SIZE)[rank::world_size]
+        # Sums over images are formed in another order.
+        model.double()
+        images = torch.randn(2, 3, SIZE, SIZE).double()[rank::world_size]
         samples = make_samples(2)[rank::world_size]
         wrapped = model
         if world_size > 1:

@@ -45,7 +45,7 @@ def test_gradients_equal_those_of_one_process(of_two_processes, task):
         assert expected[name] is not None, f'{name} is never used'
         assert expected[name].any(), f'{name} has no influence'
         difference = (found[name] - expected[name]).norm()
-        assert difference <= 1e-4 * expected[name].norm(), name
+        assert difference <= 1e-6 * expected[name].norm(), name
 
 
 @pytest.fixture(scope='module')

@@ -50,7 +50,8 @@ def test_a_table_and_every_round(config, tmp_path):
                 for batch in '12' for name in [*forms, *rivals]]
     assert [row[:4] for row in table] == expected
     assert out.splitlines()[-1].startswith(
-        f'torch {torch.__version__}, threads 1')
+        f'torch {torch.__version__}, device cpu, processor {processor()}, '
+        'threads 1, size [64, 64]')
     written = json.loads((tmp_path / 'new' / 'out.json').read_text())
     assert written['machine']['torch'] == torch.__version__
     assert written['machine']['processor'] == processor()
