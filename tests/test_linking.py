@@ -222,14 +222,6 @@ def test_counting_flops_leaves_links_valid():
     assert counted['params'] == sum(p.numel() for p in module.parameters())
 
 
-def named(**links):
-    """Names with a dot for each double underscore."""
-    return {
-        child.replace('__', '.'): parent.replace('__', '.')
-        for child, parent in links.items()
-    }
-
-
 def test_links_by_name_are_the_only_ones():
     """Over stages, to a parent of two, before it and after it, also 1x1."""
     convs = {
@@ -237,8 +229,11 @@ def test_links_by_name_are_the_only_ones():
         **numbered(2, 'layer2'), 'layer3.0': (8, 8, 1),
         'layer4.0': (8, 8, 1)
     }
-    given = named(
-        layer1__0='layer1__2', layer2__1='layer1__2', layer4__0='layer3__0')
+    given = {
+        'layer1.0': 'layer1.2',
+        'layer2.1': 'layer1.2',
+        'layer4.0': 'layer3.0'
+    }
     module = make_module(convs, links=given)
     assert link_kernels(module) == [Link(*link) for link in given.items()]
     assert {n: c.parent_name for n, c in children_of(module).items()} == given
@@ -247,8 +242,12 @@ def test_links_by_name_are_the_only_ones():
 
 
 @pytest.mark.parametrize('links, error', [
-    (named(layer1__0='layer1__7'), 'layer1.7 is none of the 3 convolutions'),
-    (named(layer1__0='layer2__0'), 'layer2.0 of .8, 8, 1, 1. and groups=1'),
+    ({
+        'layer1.0': 'layer1.7'
+    }, 'layer1.7 is none of the 3 convolutions'),
+    ({
+        'layer1.0': 'layer2.0'
+    }, 'layer2.0 of .8, 8, 1, 1. and groups=1'),
 ])
 def test_links_to_what_cannot_share(links, error):
     module = make_module({**numbered(2), 'layer2.0': (8, 8, 1)}, links=links)
@@ -258,7 +257,7 @@ def test_links_to_what_cannot_share(links, error):
 
 
 def test_links_to_a_kernel_that_is_computed():
-    module = make_module(numbered(2), links=named(layer1__0='layer1__1'))
+    module = make_module(numbered(2), links={'layer1.0': 'layer1.1'})
     nn.utils.spectral_norm(module.layer1.get_submodule('1'))
     with pytest.raises(ValueError, match='layer1.1 is computed at each forw'):
         link_kernels(module)

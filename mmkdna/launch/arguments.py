@@ -42,6 +42,28 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         'model.neck.conv_cfg.rd_ratio=0.5, without white space in them')
 
 
+def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says on which pictures a model is run.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser to add it to.
+    """
+    parser.add_argument(
+        '--images', required=True, help='folder of pictures, without labels')
+    parser.add_argument(
+        '--batch',
+        type=int,
+        default=16,
+        help='pictures at a time; default: 16')
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        metavar=('H', 'W'),
+        help='of a picture; default: that for which the FLOPs of the config '
+        'are given')
+
+
 def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line.
 

@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from ..linking import stage_of
 from .cka import MIN_BATCH, MinibatchCKA, gram
 from .kernels import KernelPair, compare_kernels
 
@@ -92,7 +93,7 @@ def measure_similarity(model: nn.Module,
                          'them')
     return Similarity(
         names=names,
-        stages=['.'.join(n.split('.')[:-1][:stage_level]) for n in names],
+        stages=['.'.join(stage_of(name, stage_level)) for name in names],
         cka=[[None if math.isnan(value) else value for value in row]
              for row in cka.value().tolist()],
         pairs=compare_kernels(model, stage_level),

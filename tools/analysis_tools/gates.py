@@ -26,7 +26,7 @@ from mmkdna.analysis.tables import markdown_table
 from mmkdna.checkpoints.files import load_file
 from mmkdna.checkpoints.writing import written_whole
 from mmkdna.deploy import deploy_config, fold_constant_gates, ungated_config
-from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.arguments import add_cfg_options, add_picture_arguments
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
 from mmkdna.launch.errors import CommandError
@@ -46,8 +46,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config of the trained model')
     parser.add_argument('checkpoint', help='its weights')
-    parser.add_argument(
-        '--images', required=True, help='folder of pictures, without labels')
+    add_picture_arguments(parser)
     parser.add_argument(
         '--out', help=f'picture to write, {", ".join(FORMATS)}')
     parser.add_argument('--json', help='file to write every figure to')
@@ -55,18 +54,6 @@ def get_parser() -> argparse.ArgumentParser:
         '--fold-constant',
         metavar='DST.pth',
         help='write the deployed model, with constant gates in its kernels')
-    parser.add_argument(
-        '--batch',
-        type=int,
-        default=16,
-        help='pictures at a time; default: 16')
-    parser.add_argument(
-        '--size',
-        nargs=2,
-        type=int,
-        metavar=('H', 'W'),
-        help='of a picture; default: that for which the FLOPs of the config '
-        'are given')
     add_cfg_options(parser)
     return parser
 

@@ -18,7 +18,7 @@ from mmengine.utils import track_iter_progress
 from mmkdna.analysis.cost import image_shape
 from mmkdna.analysis.forward import forward_dense
 from mmkdna.checkpoints.writing import written_whole
-from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.launch.arguments import add_cfg_options, add_picture_arguments
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
 from mmkdna.launch.errors import CommandError
@@ -34,26 +34,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config of a plain or a shared network')
     parser.add_argument('checkpoint', help='its weights')
-    parser.add_argument(
-        '--images', required=True, help='folder of pictures, without labels')
+    add_picture_arguments(parser)
     parser.add_argument(
         '--out',
         default='similarity.html',
         help='page to write; default: similarity.html')
     parser.add_argument('--json', help='file to write every figure to')
-    parser.add_argument(
-        '--batch',
-        type=int,
-        default=16,
-        help='pictures at a time, at least 4; a last batch of fewer is not '
-        'counted; default: 16')
-    parser.add_argument(
-        '--size',
-        nargs=2,
-        type=int,
-        metavar=('H', 'W'),
-        help='of a picture; default: that for which the FLOPs of the config '
-        'are given')
     add_cfg_options(parser)
     return parser
 
