@@ -13,7 +13,7 @@ from .backbones.base import CONV_TYPES, type_path
 from .options import SharingOptions
 from .sharing import named_convs
 
-TRAINING_HOOKS = ('ChildFittingHook', 'KernelSharingHook')
+TRAINING_HOOKS = ('KernelSharingHook', 'ReconstructionHook')
 
 
 def switch_to_deploy(model: nn.Module) -> nn.Module:
@@ -76,7 +76,8 @@ def check_sharing(model: nn.Module) -> None:
         raise ValueError(
             f'{len(own)} children still compute with kernels of their own, '
             f'the first is {own[0]}: train on until KernelSharingHook or '
-            'ChildFittingHook has taken them away, or deploy without sharing')
+            'ReconstructionHook has taken them away, or deploy without sharing'
+        )
 
 
 def fold_gates(model: nn.Module) -> nn.Module:
@@ -188,6 +189,20 @@ def plain_config(cfg: Config) -> Config:
     return _other_form(cfg, _make_conv_plain, _make_backbone_plain)
 
 
+def own_kernel_config(cfg: Config) -> Config:
+    """Write the config of a model whose children keep their own kernel.
+
+    Args:
+        cfg (Config): Config of a model.
+
+    Returns:
+        Config: A copy in which every KernelDNA convolution that shares has
+        ``keep_own_kernel=True``, without the hooks that only training needs.
+        Where ``cfg`` imports classes, it names them.
+    """
+    return _other_form(cfg, _keep_own_kernel, _keep_own_kernels)
+
+
 def _other_form(cfg: Config, change_conv: Callable[[dict], None],
                 change_backbone: Callable[[dict], None]) -> Config:
     """Copy a config, with all that is KernelDNA's in its model changed."""
@@ -222,6 +237,14 @@ def _walk(node: Any, change_conv: Callable[[dict], None],
         node['type'] = '.'.join(path[-2:])
         change_backbone(node)
     return node
+
+
+def _keep_own_kernel(cfg: dict) -> None:
+    cfg['keep_own_kernel'] = bool(cfg.get('share', True))
+
+
+def _keep_own_kernels(cfg: dict) -> None:
+    cfg.setdefault('conv_cfg', dict(type='KernelDNA', keep_own_kernel=True))
 
 
 def _deploy_conv(cfg: dict) -> None:

@@ -101,6 +101,24 @@ def block_layers(name: str, block: Any) -> list[Layer]:
     ]
 
 
+def layer_of(name: str, module: Any) -> list[Layer]:
+    """List what a ConvModule of mmcv computes with.
+
+    Args:
+        name (str): Name of the module.
+        module (nn.Module): Any module.
+
+    Returns:
+        list[Layer]: The one layer; empty if it is no ConvModule, or one whose
+        norm is not behind its convolution.
+    """
+    if (type(module).__name__ != 'ConvModule'
+            or module.order[:2] != ('conv', 'norm')):
+        return []
+    norm = f'{name}.{module.norm_name}' if module.with_norm else None
+    return [Layer(f'{name}.conv', norm)]
+
+
 def shortcut(block: Any) -> nn.Module | None:
     """Find what is added to a block's main path.
 

@@ -10,7 +10,8 @@ from .checkpoints.names import SCHEME, load_from_mmkdna
 from .conv import KernelDNAConv2d
 from .fsdp import kernel_dna_wrap_policy
 from .kept_kernels import KernelKeepingHook
-from .pretrained import ChildFittingHook, KernelSharingHook
+from .pretrained import KernelSharingHook
+from .reconstruction import ReconstructionHook
 from .registry import link_what_is_built
 from .rivals import CONV_TYPES, TemperatureHook
 
@@ -27,7 +28,7 @@ def install() -> None:
     MMENGINE_MODELS.register_module('KernelDNA', module=KernelDNAConv2d)
     for name, conv in CONV_TYPES.items():
         MMENGINE_MODELS.register_module(name, module=conv)
-    for hook in (ChildFittingHook, KernelKeepingHook, KernelSharingHook,
+    for hook in (KernelKeepingHook, KernelSharingHook, ReconstructionHook,
                  TemperatureHook):
         HOOKS.register_module(module=hook)
     FUNCTIONS.register_module(module=kernel_dna_wrap_policy)

@@ -214,7 +214,7 @@ class SharingOptions(LayerChoice):
         keep_own_kernel (bool): A child keeps, beside the derived kernel, the
             one that plain weights bring for it, and computes with that until
             :class:`mmkdna.KernelSharingHook` or
-            :class:`mmkdna.ChildFittingHook` takes it away. Defaults to
+            :class:`mmkdna.ReconstructionHook` takes it away. Defaults to
             False.
         deploy (bool): Children are built in the form that
             :func:`mmkdna.switch_to_deploy` gives them. They take weights of

@@ -581,7 +581,7 @@ def test_other_forms_have_no_hook_for_training(form_config):
             model=dict(RESNET, conv_cfg=dict(CONV, keep_own_kernel=True)),
             custom_hooks=[
                 dict(type='KernelSharingHook', end=3),
-                dict(type='mmkdna.ChildFittingHook'),
+                dict(type='mmkdna.ReconstructionHook'),
                 dict(type='EMAHook')
             ]))
     other = form_config(cfg)
@@ -672,11 +672,11 @@ LAZY = '''
 from mmpretrain.models import (GlobalAveragePooling, ImageClassifier,
                                LinearClsHead, ResNet)
 
-from mmkdna import ChildFittingHook, KernelDNAConv2d
+from mmkdna import KernelDNAConv2d, ReconstructionHook
 from mmkdna.backbones.mmpretrain import KernelDNAResNet
 
 default_scope = 'mmpretrain'
-custom_hooks = [dict(type=ChildFittingHook)]
+custom_hooks = [dict(type=ReconstructionHook)]
 model = dict(
     type=ImageClassifier,
     backbone=dict({}, depth=18, base_channels=8, stem_channels=8),

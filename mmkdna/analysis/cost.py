@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.base import type_path
 from ..conv import KernelDNAConv2d
+from ..forward import forward_dense
 from ..sharing import named_convs, sharing_table
-from .forward import forward_dense
 
 # A plain forward of MMDetection shows its mask heads so many proposals.
 NUM_MASKS = 100

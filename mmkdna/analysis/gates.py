@@ -106,7 +106,7 @@ def watch_gates(model: nn.Module, batches: Iterable[Tensor],
             after :func:`mmkdna.switch_to_deploy`, which leaves the gates.
         batches (Iterable[Tensor]): Pictures, shape (N, 3, H, W).
         forward (callable): Runs the model on a batch, such as
-            :func:`mmkdna.analysis.forward.forward_dense`.
+            :func:`mmkdna.forward.forward_dense`.
 
     Returns:
         dict[str, GateSums]: By name of the child, in the order of the modules;

@@ -50,6 +50,15 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         '--images', required=True, help='folder of pictures, without labels')
+    add_picture_size(parser)
+
+
+def add_picture_size(parser: argparse.ArgumentParser) -> None:
+    """Add how many pictures a model is run on at a time, and their size.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser to add it to.
+    """
     parser.add_argument(
         '--batch',
         type=int,

@@ -49,14 +49,20 @@ class Pictures:
         """int: Number of batches."""
         return -(-len(self.files) // self.batch_size)
 
+    def __getitem__(self, number: int) -> Tensor:
+        if not 0 <= number < len(self):
+            raise IndexError(f'batch {number} of {len(self)}')
+        start = number * self.batch_size
+        pictures = [
+            self._read(file)
+            for file in self.files[start:start + self.batch_size]
+        ]
+        data = dict(inputs=pictures, data_samples=None)
+        return self.model.data_preprocessor(data, False)['inputs']
+
     def __iter__(self) -> Iterator[Tensor]:
-        for start in range(0, len(self.files), self.batch_size):
-            pictures = [
-                self._read(file)
-                for file in self.files[start:start + self.batch_size]
-            ]
-            data = dict(inputs=pictures, data_samples=None)
-            yield self.model.data_preprocessor(data, False)['inputs']
+        for number in range(len(self)):
+            yield self[number]
 
     def _read(self, file: Path) -> Tensor:
         """Read a picture, shape (3, H, W), uint8, in the order BGR."""
@@ -94,13 +100,13 @@ def find_pictures(folder: str | Path) -> list[Path]:
         CommandError: If there is no such folder, or no picture in it.
     """
     if not Path(folder).is_dir():
-        raise CommandError(f'--images {folder} is given, but there is no such '
-                           'folder')
+        raise CommandError(f'{folder} is given as folder of pictures, but '
+                           'there is no such folder')
     files = sorted(
         path for path in Path(folder).rglob('*')
         if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise CommandError(
-            f'--images {folder} is given, but there is no picture in it: a '
-            f'folder with files of {", ".join(SUFFIXES)} is expected')
+            f'{folder} is given as folder of pictures, but there is none in '
+            f'it: files of {", ".join(SUFFIXES)} are expected')
     return files

@@ -38,12 +38,12 @@ def accept_plain_weights(unit: nn.Module) -> None:
     Args:
         unit (nn.Module): A linked backbone, neck or head.
     """
-    if not _accepts_plain_weights(unit):
+    if not accepts_plain_weights(unit):
         unit._register_load_state_dict_pre_hook(
             _convert_before_loading, with_module=True)
 
 
-def _accepts_plain_weights(module: nn.Module) -> bool:
+def accepts_plain_weights(module: nn.Module) -> bool:
     return any(
         getattr(hook, 'hook', None) is _convert_before_loading
         for hook in module._load_state_dict_pre_hooks.values())
@@ -90,7 +90,7 @@ def _inner_units(unit: nn.Module) -> tuple[str, ...]:
         tuple[str]: What the names of their modules start with.
     """
     return tuple(f'{name}.' for name, module in unit.named_modules()
-                 if module is not unit and _accepts_plain_weights(module))
+                 if module is not unit and accepts_plain_weights(module))
 
 
 def _convert(unit: Any, modules: Modules, weights: Weights, prefix: str,

@@ -49,7 +49,7 @@ def measure_similarity(model: nn.Module,
         batches (Iterable[Tensor]): Pictures, shape (N, 3, H, W). A batch of
             fewer than 4, or than the first has, is not counted.
         forward (callable): Runs the model on a batch, such as
-            :func:`mmkdna.analysis.forward.forward_dense`.
+            :func:`mmkdna.forward.forward_dense`.
         stage_level (int): How many leading parts of a name make a stage.
             Defaults to 2, as in ``backbone.layer3``.
 

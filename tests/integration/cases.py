@@ -150,7 +150,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')
 SYNC_BN_AMP = dict(sync_one=SYNC_BN, sync_two=SYNC_BN + HALF)
 # What FSDP cannot do.
 SPLIT = FSDP % 'wrap_blocks'
-FITTED = FSDP % POLICY + SHARING % 'type="ChildFittingHook"'
+FITTED = FSDP % POLICY + SHARING % 'type="ReconstructionHook"'
 
 
 def write(folder, cases):

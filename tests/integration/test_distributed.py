@@ -146,7 +146,7 @@ def test_a_checkpoint_of_fsdp_is_that_of_ddp(of_two, folder):
 @pytest.mark.parametrize('case, said', [
     (cases.SPLIT, ['RuntimeError: the kernel of \'layer3.', cases.POLICY]),
     (cases.FITTED,
-     ['RuntimeError: ChildFittingHook', 'FSDP', 'plain_to_mmkdna.py']),
+     ['RuntimeError: ReconstructionHook', 'FSDP', 'plain_to_mmkdna.py']),
 ])
 def test_fsdp_says_what_it_cannot(folder, case, said):
     cases.write(folder, dict(refused=case))

@@ -61,7 +61,7 @@ def test_no_folder(tmp_path):
 
 def test_no_picture(tmp_path):
     (tmp_path / 'notes.txt').write_text('no picture')
-    with pytest.raises(CommandError, match='there is no picture in it'):
+    with pytest.raises(CommandError, match='there is none in it'):
         find_pictures(tmp_path)
 
 

@@ -7,7 +7,6 @@ from torch import nn
 
 from mmkdna.hosts import block_layers
 from mmkdna.pretrained.alignment import _permute, align_blocks, hidden_channels
-from mmkdna.pretrained.fitting import fit_children
 from tests.test_backbones.test_convnext import (SMALL, answers, build,
                                                 links_of, lively)
 from tests.utils import children_of, relative_error
@@ -161,10 +160,3 @@ def test_matrices_of_another_width_are_reported():
         line, = (
             text for text in str(error.value).split('\n\t') if message in text)
         assert 'size mismatch' in line and shapes in line
-
-
-def test_a_convnext_has_nothing_to_fit():
-    ours = build(conv_cfg=dict(type='KernelDNA', keep_own_kernel=True))
-    with pytest.raises(ValueError, match='none of its blocks.*KernelSharing'):
-        fit_children(ours, [torch.randn(2, 3, 64, 64)], ours.forward)
-    assert all('own_weight' in c._buffers for c in children_of(ours).values())

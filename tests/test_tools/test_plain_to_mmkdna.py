@@ -1,4 +1,6 @@
 """The tool that turns plain weights into those of a KernelDNA model."""
+import json
+import shutil
 import sys
 
 import pytest
@@ -9,13 +11,12 @@ from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkdna.launch.model import init_model
-from mmkdna.pretrained import fitting
+from mmkdna.reconstruction import whole_model
 from tests.runs import CONFIGS, load_tool, real_data, run_tool
 from tests.test_tools.conftest import CLASSIFIER, make_classes
 from tests.utils import children_of
 
 TOOL = 'model_converters/plain_to_mmkdna'
-KEEP = 'model.backbone.conv_cfg.keep_own_kernel=True'
 
 
 @pytest.fixture
@@ -114,24 +115,53 @@ def test_statistics_are_estimated_anew(folder, monkeypatch):
         cfg.data_preprocessor.mean
 
 
-def test_fitting(folder, monkeypatch):
-    said = []
-    monkeypatch.setattr(fitting, 'print_log',
-                        lambda text, **_: said.append(text))
-    state_dict = convert(monkeypatch, folder, '--fit', '3', '--cfg-options',
-                         KEEP)
+RECONSTRUCT = ['--reconstruct', 'data', '--batch', '2', '--steps', '2']
+
+
+def test_reconstruction(folder):
+    plain = (folder / 'plain.pth').read_bytes()
+    said = run_tool(
+        TOOL, 'config.py', 'plain.pth', 'out.pth', *RECONSTRUCT, cwd=folder)
+    assert 'error of each part' in said and 'layer3' in said
+    report = json.loads((folder / 'out.json').read_text())
+    assert [part['name'] for part in report['parts']] == \
+        ['backbone.layer3', 'backbone.layer4']
+    assert report['error_after'] < report['error_before']
+    assert 0 <= report['agreement'] <= 1
+    state_dict = torch.load(folder / 'out.pth')['state_dict']
     assert not any('own_' in key for key in state_dict)
-    line, = said
-    assert 'layer3.1 ' in line and 'layer4.1 ' in line
-    # Without the option the same file is good as well.
+    # Without an option in the config.
     init_model(str(folder / 'config.py'), str(folder / 'out.pth'))
+    assert (folder / 'plain.pth').read_bytes() == plain
+    assert not list(folder.glob('*.unfinished'))
 
 
-def test_fitting_children_without_a_kernel(folder, monkeypatch):
-    with pytest.raises(SystemExit) as error:
-        convert(monkeypatch, folder, '--fit', '3')
-    assert 'keep_own_kernel=True' in str(error.value)
+def test_reconstruction_of_what_does_not_share(folder, monkeypatch):
+    option = ['--cfg-options', 'model.backbone.sharing_stages=()']
+    expected = convert(monkeypatch, folder, *option)
+    found = convert(monkeypatch, folder, *RECONSTRUCT, *option)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_reconstruction_that_was_stopped_goes_on(folder, monkeypatch):
+    expected = convert(monkeypatch, folder, *RECONSTRUCT)
+    save = whole_model._save
+
+    def save_and_stop(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(whole_model, '_save', save_and_stop)
+        (folder / 'out.pth').unlink()
+        with pytest.raises(BaseException):
+            convert(monkeypatch, folder, *RECONSTRUCT)
     assert not (folder / 'out.pth').exists()
+    assert (folder / 'out.pth.unfinished').exists()
+    monkeypatch.chdir(folder)
+    found = convert(monkeypatch, folder, *RECONSTRUCT)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert not (folder / 'out.pth.unfinished').exists()
 
 
 def test_keys_of_a_module_in_parallel(folder, monkeypatch):
@@ -187,6 +217,29 @@ def test_what_is_not_written_over(folder, refused):
         assert f'{name} is given to write to' in message
         assert 'would replace plain.pth' in message
     assert 'is a folder' in refused('config.py', 'plain.pth', 'data')
+
+
+@pytest.mark.parametrize('options, said', [
+    (['--reconstruct', 'none'], 'there is no such folder'),
+    (['--reconstruct', 'empty'], 'there is none in it'),
+    (['--reconstruct', 'data', '--batch', '9'], '3 or more'),
+    (['--reconstruct', 'data', '--steps', '0'], 'steps=0'),
+    (['--reconstruct', 'data', '--batch', '0'], '--batch 0'),
+    (['--reconstruct', 'broken', '--batch', '2'], 'cannot be read as a pic'),
+])
+def test_what_cannot_be_reconstructed(options, said, folder, refused):
+    (folder / 'empty').mkdir()
+    shutil.copytree(folder / 'data', folder / 'broken')
+    next((folder / 'broken').rglob('*.png')).write_bytes(b'no picture')
+    assert said in refused('config.py', 'plain.pth', 'out.pth', *options)
+
+
+def test_pictures_on_which_nothing_is_a_number(folder, refused):
+    state_dict = torch.load(folder / 'plain.pth')
+    state_dict['layer2.1.bn1.running_mean'][0] = float('nan')
+    torch.save(state_dict, folder / 'plain.pth')
+    message = refused('config.py', 'plain.pth', 'out.pth', *RECONSTRUCT)
+    assert 'backbone.layer3' in message and 'no finite' in message
 
 
 def test_keys_with_module_and_without(folder, refused):

@@ -18,7 +18,6 @@ from mmengine.utils import track_iter_progress
 
 from mmkdna import switch_to_deploy
 from mmkdna.analysis.cost import image_shape
-from mmkdna.analysis.forward import forward_dense
 from mmkdna.analysis.gates import CONSTANT, watch_gates
 from mmkdna.analysis.gates_picture import draw_gates
 from mmkdna.analysis.speed import Setting, TimedModel, time_in_turns
@@ -26,6 +25,7 @@ from mmkdna.analysis.tables import markdown_table
 from mmkdna.checkpoints.files import load_file
 from mmkdna.checkpoints.writing import written_whole
 from mmkdna.deploy import deploy_config, fold_constant_gates, ungated_config
+from mmkdna.forward import forward_dense
 from mmkdna.launch.arguments import add_cfg_options, add_picture_arguments
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config

@@ -16,8 +16,8 @@ from pathlib import Path
 from mmengine.utils import track_iter_progress
 
 from mmkdna.analysis.cost import image_shape
-from mmkdna.analysis.forward import forward_dense
 from mmkdna.checkpoints.writing import written_whole
+from mmkdna.forward import forward_dense
 from mmkdna.launch.arguments import add_cfg_options, add_picture_arguments
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config

@@ -2,11 +2,17 @@
 
 python tools/model_converters/plain_to_mmkdna.py CONFIG SRC DST
 
-init_cfg does the same within a training. This tool is for a look before: the
-file it writes goes into tools/test.py. SRC is a plain checkpoint of CONFIG's
-backbone, or of a whole classifier in torchvision's key layout.
+SRC is a plain checkpoint of CONFIG's backbone, of the whole plain model, or of
+a whole classifier in torchvision's key layout. Without options this is what
+init_cfg does within a training. With --reconstruct the network that shares is
+fitted to what the plain one computes on a folder of pictures, without labels;
+DST then has a report beside it, in .json. Stopped, it goes on where it was.
+The file DST goes into tools/test.py, load_from or init_cfg.
 """
 import argparse
+import json
+import os.path as osp
+from dataclasses import asdict
 
 import torch
 from mmengine.registry import init_default_scope
@@ -14,17 +20,23 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmkdna.analysis.cost import image_shape
 from mmkdna.checkpoints.files import load_file, save_file
-from mmkdna.launch.arguments import add_cfg_options
+from mmkdna.checkpoints.writing import written_whole
+from mmkdna.deploy import own_kernel_config
+from mmkdna.forward import forward_dense
+from mmkdna.launch.arguments import add_cfg_options, add_picture_size
 from mmkdna.launch.command import command
 from mmkdna.launch.config import read_config
 from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import init_model
 from mmkdna.launch.outputs import check_output
+from mmkdna.launch.pictures import Pictures, find_pictures
 from mmkdna.official import strip_module
 from mmkdna.pretrained import plain_report
-from mmkdna.pretrained.fitting import fit_children, training_inputs
 from mmkdna.pretrained.plain import accept_plain_weights
+from mmkdna.reconstruction import Recipe, reconstruct
+from mmkdna.reconstruction.reconstruction_hook import training_inputs
 
 # torchvision's classifiers, behind the backbone.
 HEADS = ('fc.', 'classifier.1.')
@@ -40,11 +52,22 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument('src', help='checkpoint of the plain network')
     parser.add_argument('dst', help='checkpoint to write')
     parser.add_argument(
-        '--fit',
+        '--reconstruct',
+        metavar='FOLDER',
+        help='fit the network to what the plain one computes on these '
+        'pictures, which need no labels')
+    add_picture_size(parser)
+    parser.add_argument(
+        '--steps',
         type=int,
-        metavar='BATCHES',
-        help='fit children on so many batches of the train dataloader; needs '
-        'keep_own_kernel=True in conv_cfg')
+        default=Recipe().steps,
+        help='of training, for each part of the network; default: '
+        f'{Recipe().steps}')
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        help='of the order of pictures, and of adapters; default: 0')
     parser.add_argument(
         '--precise-bn',
         type=int,
@@ -115,6 +138,9 @@ def load(model, state_dict):
 @command(get_parser)
 def main(args: argparse.Namespace) -> None:
     """Convert."""
+    if args.batch < 1 or (args.size and min(args.size) < 1):
+        raise CommandError(f'--batch {args.batch} and --size {args.size} are '
+                           'given, positive numbers are expected')
     cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     try:
@@ -124,12 +150,8 @@ def main(args: argparse.Namespace) -> None:
         raise CommandError(str(error)) from error
     state_dict = state_dict.get('state_dict', state_dict)
     # What the weights do not have comes out the same each time.
-    torch.manual_seed(0)
-    model = init_model(cfg)
-    if args.fit and not any('own_weight' in key for key in model.state_dict()):
-        raise CommandError(
-            '--fit is given, but no child keeps its own kernel to be '
-            'fitted to: set model.backbone.conv_cfg.keep_own_kernel=True')
+    torch.manual_seed(args.seed)
+    model = init_model(own_kernel_config(cfg) if args.reconstruct else cfg)
     try:
         load(model, state_dict)
     except ValueError as error:
@@ -143,8 +165,29 @@ def main(args: argparse.Namespace) -> None:
         for _, batch in zip(range(number), loader):
             yield training_inputs(model, batch)
 
-    if args.fit:
-        fit_children(model, list(batches(args.fit)), model.extract_feat)
+    if args.reconstruct:
+        size = args.size or image_shape(cfg)
+        files = find_pictures(args.reconstruct)
+        # Those of one folder, or of one kind, are not to be one batch.
+        order = torch.randperm(
+            len(files), generator=torch.Generator().manual_seed(args.seed))
+        pictures = Pictures(args.reconstruct, model, size, args.batch,
+                            [files[i] for i in order])
+        try:
+            report = reconstruct(
+                model,
+                pictures,
+                forward_dense,
+                Recipe(steps=args.steps),
+                args.seed,
+                state=args.dst + '.unfinished')
+        except ValueError as error:
+            raise CommandError(
+                f'--reconstruct {args.reconstruct}: {error}. Nothing is '
+                'written') from error
+        with written_whole(osp.splitext(args.dst)[0] + '.json', 'w',
+                           'utf-8') as file:
+            json.dump(asdict(report), file, indent=1)
     if args.precise_bn:
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         for norm in norms:

@@ -1,17 +1,20 @@
-"""Children fitted on images before the first iteration."""
+"""A network reconstructed on pictures before the first iteration."""
+import json
 import sys
 
 import pytest
 import torch
+from mmengine.registry import MODELS
+from torch import nn
 from torch.utils.data import DataLoader
 
-from mmkdna.pretrained import ChildFittingHook, child_fitting_hook
+from mmkdna.reconstruction import ReconstructionHook, reconstruction_hook
 from tests.runs import run as run_command
 from tests.test_pretrained.hook_runs import (Net, Pictures, averaged, equal,
                                              plain_weights, runner, saved)
 from tests.utils import relative_error
 
-HOOK = dict(type='ChildFittingHook', num_batches=3)
+HOOK = dict(type='ReconstructionHook', num_batches=4, steps=3)
 EMAS = [None, dict(type='EMAHook'), dict(type='EMAHook', update_buffers=True)]
 
 
@@ -26,17 +29,17 @@ def weights(tmp_path):
 def calls(monkeypatch):
     """The batches of every fit, and the state after it."""
     calls = []
-    fit = child_fitting_hook.fit_children
+    reconstruct = reconstruction_hook.reconstruct
 
-    def fit_and_note(model, batches, forward):
-        explained = fit(model, batches, forward)
+    def note(model, batches, *args, **kwargs):
+        report = reconstruct(model, batches, *args, **kwargs)
         calls.append((batches, {
             k: v.clone()
             for k, v in model.state_dict().items()
-        }, explained))
-        return explained
+        }, report))
+        return report
 
-    monkeypatch.setattr(child_fitting_hook, 'fit_children', fit_and_note)
+    monkeypatch.setattr(reconstruction_hook, 'reconstruct', note)
     return calls
 
 
@@ -48,11 +51,15 @@ def hooks_of(ema):
 def test_before_the_first_iteration_only(ema, weights, tmp_path, calls):
     whole = runner(tmp_path / 'whole', weights, *hooks_of(ema))
     whole.train()
-    (batches, fitted, explained), = calls
-    assert [batch.shape for batch in batches] == [(4, 3, 32, 32)] * 3
+    (batches, fitted, report), = calls
+    assert [batch.shape for batch in batches] == [(4, 3, 32, 32)] * 4
     # Where there is a GPU, the model is there.
     assert {batch.device.type for batch in batches} == {'cpu'}
-    assert len(explained) == 4 and all(explained.values())
+    assert [part.name for part in report.parts] == \
+        ['backbone.layer3', 'backbone.layer4']
+    file = tmp_path / 'whole' / 'reconstruction.json'
+    assert json.loads(file.read_text())['error_after'] == report.error_after
+    assert not (tmp_path / 'whole' / 'reconstruction.pth').exists()
     assert not any('own_' in key for key in fitted)
     # From the first iteration on nothing of the own kernels is there.
     assert whole.model.shares == [[]] * 6
@@ -81,7 +88,7 @@ def test_before_the_first_iteration_only(ema, weights, tmp_path, calls):
 
 def test_it_brings_the_network_nearer_to_the_plain_one(weights, tmp_path,
                                                        calls):
-    run = runner(tmp_path / 'run', weights, HOOK, iters=1)
+    run = runner(tmp_path / 'run', weights, dict(HOOK, steps=20), iters=1)
     run.train()
     _, fitted, _ = calls[0]
     theirs, ours, sudden = Net(sharing_stages=()), Net(), Net()
@@ -110,8 +117,8 @@ def test_training_sees_the_same_pictures_as_without(weights, tmp_path):
         run = runner(tmp_path / name, weights, *hooks, iters=2)
         labels = []
         run.model.register_forward_pre_hook(
-            lambda _, args, kwargs, labels=labels: labels.append(kwargs[
-                'inputs'].clone()),
+            lambda _, args, kwargs, labels=labels: labels.extend(
+                [kwargs['inputs'].clone()] if 'inputs' in kwargs else []),
             with_kwargs=True)
         run.train()
         seen.append(labels)
@@ -123,21 +130,33 @@ def test_a_dataloader_that_is_given_as_an_object(weights, tmp_path, calls):
     run = runner(tmp_path / 'run', weights, HOOK, iters=1)
     run._train_dataloader = DataLoader(Pictures(), batch_size=2)
     run.train()
-    assert [len(batch) for batch in calls[0][0]] == [2] * 3
+    assert [len(batch) for batch in calls[0][0]] == [2] * 4
 
 
 def test_fewer_batches_than_asked_for(weights, tmp_path, calls):
     run = runner(
         tmp_path / 'run', weights, dict(HOOK, num_batches=50), iters=1)
-    run._train_dataloader = DataLoader(Pictures(), batch_size=4)
+    run._train_dataloader = DataLoader(Pictures(), batch_size=2)
     run.train()
-    assert len(calls[0][0]) == 2
+    assert len(calls[0][0]) == 4
 
 
-@pytest.mark.parametrize('number', [0, -1])
-def test_no_batches(number):
-    with pytest.raises(ValueError, match='num_batches=.* 1 or more'):
-        ChildFittingHook(number)
+def test_too_few_batches_in_the_data(weights, tmp_path):
+    run = runner(tmp_path / 'run', weights, HOOK, iters=1)
+    run._train_dataloader = DataLoader(Pictures(), batch_size=4)
+    with pytest.raises(ValueError, match='2 batches .* 3 or more'):
+        run.train()
+
+
+@pytest.mark.parametrize('number', [0, -1, 2])
+def test_too_few_batches(number):
+    with pytest.raises(ValueError, match='num_batches=.* 3 or more'):
+        ReconstructionHook(number)
+
+
+def test_no_steps():
+    with pytest.raises(ValueError, match='steps=0 .* positive'):
+        ReconstructionHook(steps=0)
 
 
 def test_nobody_keeps_a_kernel(weights, tmp_path):
@@ -156,23 +175,25 @@ import torch
 from mmengine.dist import all_gather, get_rank
 from tests.test_pretrained import hook_runs as runs
 from mmkdna.launch.distributed import start_gloo
-from mmkdna.pretrained import child_fitting_hook
+from mmkdna.reconstruction import reconstruction_hook
 
 torch.set_num_threads(1)
 # mmengine's own way asks for a GPU.
 start_gloo()
-fit = child_fitting_hook.fit_children
+reconstruct = reconstruction_hook.reconstruct
 states = []
 
 
-def fit_and_note(model, *args):
-    fit(model, *args)
+def note(model, *args, **kwargs):
+    report = reconstruct(model, *args, **kwargs)
     states.append({k: v.clone() for k, v in model.state_dict().items()})
+    return report
 
 
-child_fitting_hook.fit_children = fit_and_note
+reconstruction_hook.reconstruct = note
 run = runs.runner(
-    sys.argv[1], sys.argv[2], dict(type='ChildFittingHook', num_batches=1),
+    sys.argv[1], sys.argv[2],
+    dict(type='ReconstructionHook', num_batches=3, steps=3),
     iters=1, launcher='pytorch',
     cfg=dict(model_wrapper_cfg=dict(
         type='MMDistributedDataParallel', device_ids=None)))
@@ -205,3 +226,59 @@ def test_two_processes_fit_the_same(weights, tmp_path):
     assert said.count('the same on both') == 2
     fitted = torch.load(tmp_path / 'fitted.pth')
     assert not any('own_' in key for key in fitted)
+
+
+def picture(size):
+    return torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+
+
+def test_pictures_of_mmseg_are_padded_as_in_training():
+    structures = pytest.importorskip('mmseg.structures')
+    from mmengine.structures import PixelData
+    samples = []
+    sizes = (12, 16), (16, 9)
+    for size in sizes:
+        labels = PixelData(data=torch.zeros(1, *size, dtype=torch.long))
+        samples.append(structures.SegDataSample(gt_sem_seg=labels))
+    model = nn.Module()
+    model.data_preprocessor = MODELS.build(
+        dict(type='mmseg.SegDataPreProcessor', size=(16, 16)))
+    batch = dict(inputs=list(map(picture, sizes)), data_samples=samples)
+    assert reconstruction_hook.training_inputs(model,
+                                               batch).shape == (2, 3, 16, 16)
+
+
+def test_whole_batches_are_not_resized_as_by_mmdet():
+    structures = pytest.importorskip('mmdet.structures')
+    resize = dict(
+        type='mmdet.BatchSyncRandomResize',
+        random_size_range=(64, 64),
+        interval=1)
+    model = nn.Module()
+    model.data_preprocessor = MODELS.build(
+        dict(type='mmdet.DetDataPreprocessor', batch_augments=[resize]))
+    sample = structures.DetDataSample(
+        metainfo=dict(img_shape=(32, 32), batch_input_shape=(32, 32)))
+    batch = dict(inputs=[picture((32, 32))], data_samples=[sample])
+    assert reconstruction_hook.training_inputs(model,
+                                               batch).shape == (1, 3, 32, 32)
+    assert len(model.data_preprocessor.batch_augments) == 1
+
+
+def test_pictures_are_not_mixed_as_by_mmpretrain():
+    structures = pytest.importorskip('mmpretrain.structures')
+    model = nn.Module()
+    model.data_preprocessor = MODELS.build(
+        dict(
+            type='mmpretrain.ClsDataPreprocessor',
+            num_classes=2,
+            to_onehot=True,
+            batch_augments=dict(augments=dict(type='Mixup', alpha=0.8))))
+    images = [picture((8, 8)) for _ in range(2)]
+    samples = [
+        structures.DataSample().set_gt_label(label) for label in range(2)
+    ]
+    found = reconstruction_hook.training_inputs(
+        model, dict(inputs=images, data_samples=samples))
+    assert torch.equal(found, torch.stack(images).float())
+    assert model.data_preprocessor.batch_augments is not None

@@ -9,7 +9,7 @@ from torch import Tensor
 SHAPES = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
 
 
-def forward_dense(model: Any, x: Tensor) -> None:
+def forward_dense(model: Any, x: Tensor) -> Any:
     """Run what a model computes for whole images.
 
     That is the backbone, the neck, and the head of a classifier, a segmentor
@@ -21,14 +21,16 @@ def forward_dense(model: Any, x: Tensor) -> None:
         model (nn.Module): A classifier, detector or segmentor.
         x (Tensor): Images as the data preprocessor gives them, shape
             (N, 3, H, W).
+
+    Returns:
+        Any: What the model gives in its mode 'tensor'; of a two-stage detector
+        what the RPN gives, or the features where it has none.
     """
     if getattr(model, 'roi_head', None) is not None:
         features = model.extract_feat(x)
-        if model.with_rpn:
-            model.rpn_head(features)
-        return
+        return model.rpn_head(features) if model.with_rpn else features
     shape = tuple(x.shape[2:])
     samples = [
         BaseDataElement(metainfo=dict.fromkeys(SHAPES, shape)) for _ in x
     ]
-    model(x, samples, mode='tensor')
+    return model(x, samples, mode='tensor')

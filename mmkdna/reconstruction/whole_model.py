@@ -1,0 +1,225 @@
+"""A network that shares, made to compute what the plain one did."""
+from __future__ import annotations
+import hashlib
+import os
+import shutil
+import tempfile
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Iterator, Sequence
+
+import torch
+from mmengine.dist import all_reduce, get_rank
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..checkpoints.files import load_file, save_file
+from ..sharing import children_of
+from .fitting import Fitting, Recipe
+from .parts import Part, find_parts
+from .recording import Forward, Recording, record, record_next
+from .report import PartReport, ReconstructionReport
+
+# Of ten batches in a row one chooses and one reports; the rest is fitted to.
+CHOOSING = 0
+REPORTING = 1
+# One of each kind at least, and some to fit to.
+FEWEST = 3
+
+
+def reconstruct(model: Any,
+                batches: Sequence[Tensor],
+                forward: Forward,
+                recipe: Recipe = Recipe(),
+                seed: int = 0,
+                state: str | Path | None = None) -> ReconstructionReport:
+    """Move children to their derived kernels, and fit what is around them.
+
+    Plain pretrained kernels of two layers have little in common, so a network
+    computes something else once its children derive theirs. Labels are not
+    needed to make up for it. Part by part, in the order in which they run and
+    on what the parts before give by then, the network is fitted to what the
+    plain one computes: batch norms get new statistics, the last 1x1
+    convolution of each block the least-squares solution, and all weights of
+    the part, parents and adapters among them, are trained. What follows the
+    last child is fitted too. What this makes no better stays as it was, and so
+    does a network that shares nothing.
+
+    With several processes each brings pictures of its own, and all end with
+    the same weights.
+
+    Args:
+        model (nn.Module): A model whose children keep their own kernel, with
+            plain weights loaded. Changed in place; its children have derived
+            kernels only afterwards.
+        batches (Sequence[Tensor]): Pictures, shape (N, 3, H, W); 3 batches or
+            more. Of ten in a row one chooses the best of what was tried, and
+            one tells what came of it.
+        forward (callable): Runs a model on a batch and returns what it gives.
+        recipe (Recipe): How each part is fitted. Defaults to ``Recipe()``.
+        seed (int): Of the order of batches. Defaults to 0.
+        state (str | Path, optional): File that has what is done, after each
+            part; if it is there already and from the same start, what it has
+            is not done again. Removed at the end. Defaults to None.
+
+    Returns:
+        ReconstructionReport: What became of it, which is on
+        ``model.reconstruction_report`` as well.
+
+    Raises:
+        ValueError: If a child has no own kernel, if there are too few batches,
+            or if something is no finite number.
+    """
+    children = [c for c in children_of(model) if c.parent is not c]
+    if not all(child.keeps_own_kernel for child in children):
+        raise ValueError(
+            f'a {type(model).__name__} is to be reconstructed, but not all '
+            'children in it keep their own kernel: expected conv_cfg=dict('
+            'type=\'KernelDNA\', keep_own_kernel=True)')
+    if len(batches) < FEWEST:
+        raise ValueError(
+            f'{len(batches)} batches of pictures are given, {FEWEST} or more '
+            'are expected: give more pictures, or smaller batches')
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    plain = deepcopy(model)
+    first = batches[0].to(next(model.parameters()).device)
+    with torch.no_grad():
+        parts, left_out = find_parts(model,
+                                     lambda: forward(model, first.clone()))
+    start = _fingerprint(model, parts, (first, len(batches)), (recipe, seed))
+    for child in children:
+        child.own_share.zero_()
+    error_before, _ = _compare(model, plain, batches, forward)
+    done = _load(state, start, model)
+    numbers = range(len(batches))
+    kinds = dict(
+        choosing=[i for i in numbers if i % 10 == CHOOSING],
+        fitted=[i for i in numbers if i % 10 not in (CHOOSING, REPORTING)])
+    # Of one part after the other.
+    recorded: dict[str, Recording] = {}
+    before = None
+    with tempfile.TemporaryDirectory() as folder:
+        for i, part in enumerate(parts[len(done):], len(done) + 1):
+            module = model.get_submodule(part.name)
+            plain_module = plain.get_submodule(part.name)
+            for kind, chosen in kinds.items():
+                path = Path(folder, str(i), kind)
+                if part.is_next and before is not None:
+                    recorded[kind] = record_next(recorded[kind], before,
+                                                 plain_module, part, path)
+                else:
+                    recorded[kind] = record(model, plain, part, batches,
+                                            chosen, forward, path)
+            shutil.rmtree(Path(folder, str(i - 1)), ignore_errors=True)
+            fitting = Fitting(module, plain_module, recorded['fitted'],
+                              recorded['choosing'], recipe)
+            _fit(fitting, part, seed)
+            before = module
+            done.append(
+                PartReport(part.name, list(part.children), fitting.before,
+                           fitting.best))
+            print_log(
+                f'KernelDNA: {i} of {len(parts)} parts are reconstructed: '
+                f'{part.name}, error {fitting.before:.3f} before, '
+                f'{fitting.best:.3f} after',
+                logger='current')
+            _save(state, start, model, done)
+    error_after, agreement = _compare(model, plain, batches, forward)
+    for child in children:
+        child.drop_own_weight()
+    for module, mode in training.items():
+        module.training = mode
+    model.reconstruction_report = ReconstructionReport(done, left_out,
+                                                       error_before,
+                                                       error_after, agreement)
+    print_log(str(model.reconstruction_report), logger='current')
+    if state is not None and get_rank() == 0 and Path(state).exists():
+        os.remove(state)
+    return model.reconstruction_report
+
+
+def _fit(fitting: Fitting, part: Part, seed: int) -> None:
+    """Fit a part in all ways."""
+    try:
+        fitting.estimate_statistics()
+        fitting.solve_projections()
+        fitting.train(torch.Generator().manual_seed(seed))
+        fitting.solve_projections()
+    except ValueError as error:
+        raise ValueError(f'{part.name}: {error}') from error
+
+
+@torch.no_grad()
+def _compare(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
+             forward: Forward) -> tuple[float, float | None]:
+    """Compare what two networks give for pictures that were kept apart.
+
+    Returns:
+        tuple[float, float | None]: See :class:`ReconstructionReport`.
+    """
+    device = next(model.parameters()).device
+    # Squared difference, squared output, answers that agree, and all of them.
+    sums = torch.zeros(4, dtype=torch.float64)
+    single = True
+    for number in range(REPORTING, len(batches), 10):
+        ours, theirs = (
+            forward(network, batches[number].to(device, copy=True))
+            for network in (model, plain))
+        single = single and torch.is_tensor(theirs)
+        for one, other in zip(_tensors(ours), _tensors(theirs)):
+            mean = other.mean(tuple(range(2, other.dim())) + (0, ), True)
+            same = one.argmax(1) == other.argmax(1)
+            sums += torch.stack([(one - other).double().pow(2).mean(),
+                                 (other - mean).double().pow(2).mean(),
+                                 same.double().sum(),
+                                 same.new_ones(same.shape).double().sum()
+                                 ]).to(sums)
+    all_reduce(sums)
+    squares, variance, agreeing, answers = sums.tolist()
+    error = squares / max(variance, 1e-12)
+    return error, agreeing / answers if single else None
+
+
+def _tensors(outputs: Any) -> Iterator[Tensor]:
+    """Find the tensors in what a model gives."""
+    if torch.is_tensor(outputs):
+        yield outputs
+    elif isinstance(outputs, (list, tuple)):
+        for output in outputs:
+            yield from _tensors(output)
+
+
+def _fingerprint(model: nn.Module, parts: list[Part],
+                 pictures: tuple[Tensor, int], how: Any) -> str:
+    """Tell one start from another."""
+    first, number = pictures
+    digest = hashlib.sha256(repr((parts, number, how)).encode())
+    for tensor in (first, *model.state_dict().values()):
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _save(path: str | Path | None, start: str, model: nn.Module,
+          done: list[PartReport]) -> None:
+    """Write what is done."""
+    if path is not None and get_rank() == 0:
+        save_file(
+            dict(
+                start=start,
+                done=[asdict(report) for report in done],
+                state_dict=model.state_dict()), path)
+
+
+def _load(path: str | Path | None, start: str,
+          model: nn.Module) -> list[PartReport]:
+    """Read what is done, if it is from the same start."""
+    if path is None or not Path(path).exists():
+        return []
+    saved = load_file(path)
+    if saved.get('start') != start:
+        return []
+    # Own kernels and their shares are in it, so that it is loaded as it is.
+    model.load_state_dict(saved['state_dict'])
+    return [PartReport(**report) for report in saved['done']]
