@@ -15,6 +15,8 @@ from torch import nn
 from mmkdna.checkpoints.files import CheckpointError
 from mmkdna.launch.safe_loading import safe_loading
 from tests.runs import run_tool
+from tests.test_checkpoints.crafted import (runs_where_getattr_is_allowed,
+                                            save_program)
 
 pytest.importorskip('mmpretrain')
 
@@ -84,6 +86,21 @@ def test_the_payload_would_run(classifier, served):
     torch.save(dict(state_dict={}, meta=Payload()), folder / 'bad.pth')
     CheckpointLoader.load_checkpoint(f'{address}/bad.pth')
     assert (classifier / 'made').is_dir()
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.serialization, 'safe_globals'),
+    reason='this torch cannot be told what to allow')
+def test_what_mmengine_allows_is_not_allowed(classifier):
+    """It passes for the state of a training, but a rival reader runs it."""
+    save_program('bad.pth',
+                 runs_where_getattr_is_allowed('import os; os.mkdir("made")'))
+    with safe_loading():
+        with pytest.raises(CheckpointError, match='bad.pth is not read'):
+            CheckpointLoader.load_checkpoint('bad.pth')
+    assert not (classifier / 'made').exists()
+    CheckpointLoader.load_checkpoint('bad.pth')
+    assert (classifier / 'made').exists()
 
 
 def test_what_is_good_is_loaded(tmp_path, served):
