@@ -97,9 +97,30 @@ def save_file(checkpoint: dict[str, Any], path: str | Path) -> None:
     Args:
         checkpoint (dict): What to write.
         path (str): Where to. Its folder is made if there is none.
+
+    Raises:
+        CheckpointError: If weights are NaN or infinite.
     """
+    check_written(checkpoint, path)
     with written_whole(path) as file:
         torch.save(checkpoint, file)
+
+
+def check_written(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Refuse to write weights that could not be read again.
+
+    Args:
+        checkpoint (dict): What is to be written.
+        path (str): Where to.
+
+    Raises:
+        CheckpointError: If weights are NaN or infinite.
+    """
+    try:
+        check_finite(checkpoint)
+    except Unreadable as error:
+        raise CheckpointError(
+            f'{path} is not written, since it {error}') from error
 
 
 def _read(source: Source, map_location: Any) -> dict[str, Any]:

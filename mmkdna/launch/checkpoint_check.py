@@ -13,8 +13,8 @@ from .errors import CommandError
 def check_checkpoint(path: str, what: str) -> None:
     """End the run if a checkpoint does not exist, or is not safe to load.
 
-    mmengine's own loader, which reads it for the runner, would unpickle
-    whatever is in it.
+    It is read once more for the runner, as safely, but then there is a
+    work_dir, and a run that has begun.
 
     Args:
         path (str): A file, or an address such as ``https://...``.
@@ -40,20 +40,19 @@ def check_pretrained(cfg: Config) -> None:
     Args:
         cfg (Config): The config.
     """
-    if isinstance(cfg.model.get('pretrained'), str):
-        check_checkpoint(cfg.model.pretrained, 'model.pretrained')
-    for path, init_cfg in _inits(cfg.model, 'model'):
-        if isinstance(init_cfg.get('checkpoint'), str):
-            check_checkpoint(init_cfg['checkpoint'], f'{path}.checkpoint')
+    for key, path in _pretrained(cfg.model, 'model'):
+        check_checkpoint(path, key)
 
 
-def _inits(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every init_cfg in a config, and where it stands."""
+def _pretrained(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every checkpoint that a model is told to start from, and where."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in items:
-        if not isinstance(value, (dict, list, tuple)):
-            continue
         inner = f'{path}.{key}'
-        if isinstance(value, dict) and '.init_cfg' in inner:
+        if isinstance(value, (dict, list, tuple)):
+            yield from _pretrained(value, inner)
+        # The one is of init_cfg, the other what it was called before.
+        elif isinstance(value,
+                        str) and (key == 'checkpoint' and '.init_cfg' in path
+                                  or key == 'pretrained'):
             yield inner, value
-        yield from _inits(value, inner)
