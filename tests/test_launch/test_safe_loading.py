@@ -7,12 +7,14 @@ import threading
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
 from mmkdna.checkpoints.files import CheckpointError
+from mmkdna.launch.resuming import find_newest
 from mmkdna.launch.safe_loading import safe_loading
 from tests.runs import run_tool
 from tests.test_checkpoints.crafted import (runs_where_getattr_is_allowed,
@@ -79,6 +81,21 @@ def test_nothing_is_run(classifier, served, scheme, key):
     message = out.strip().splitlines()[-1]
     for part in (path, 'mkdir', 'none of it has been run'):
         assert part in message
+
+
+def test_what_last_checkpoint_names(classifier):
+    """It is passed over by --resume, and so is a part of its folder."""
+    work_dir = classifier / 'work'
+    (work_dir / 'epoch_2.pth').mkdir(parents=True)
+    for path in ('other.pth', 'epoch_1.pth', 'epoch_2.pth/rank0.pth'):
+        torch.save(dict(state_dict={}, meta=Payload()), work_dir / path)
+    cfg = Config(dict(work_dir=str(work_dir)))
+    for named in ('other.pth', 'epoch_1.pth', 'epoch_2.pth'):
+        (work_dir / 'last_checkpoint').write_text(str(work_dir / named))
+        found, said = find_newest(cfg)
+        assert found is None and 'mkdir' in ' '.join(said)
+        assert any(named in line for line in said)
+    assert not (classifier / 'made').exists()
 
 
 def test_the_payload_would_run(classifier, served):
