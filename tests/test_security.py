@@ -12,7 +12,8 @@ TRAIN = 'test_tools/test_train.py'
 PROMISES = {
     'No tool runs anything that is in a checkpoint':
     [(TRAIN, 'test_refuses_a_checkpoint'), (SAFE, 'test_nothing_is_run'),
-     (SAFE, 'test_what_mmengine_allows_is_not_allowed')],
+     (SAFE, 'test_what_mmengine_allows_is_not_allowed'),
+     (SAFE, 'test_the_config_in_a_checkpoint')],
     'That holds for a file': [(SAFE, 'test_nothing_is_run'),
                               (SAFE, 'test_from_an_object_store'),
                               (SAFE, 'test_what_last_checkpoint_names'),

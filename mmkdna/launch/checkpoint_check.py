@@ -10,7 +10,7 @@ from ..checkpoints.files import CheckpointError, load_file
 from .errors import CommandError
 
 
-def check_checkpoint(path: str, what: str) -> None:
+def check_checkpoint(path: str, what: str, resume: bool = False) -> None:
     """End the run if a checkpoint does not exist, or is not safe to load.
 
     It is read once more for the runner, as safely, but then there is a
@@ -19,6 +19,8 @@ def check_checkpoint(path: str, what: str) -> None:
     Args:
         path (str): A file, or an address such as ``https://...``.
         what (str): How the user has named it.
+        resume (bool): Whether a training is to go on from it. Defaults to
+            False.
     """
     if '://' in path:
         return
@@ -28,10 +30,20 @@ def check_checkpoint(path: str, what: str) -> None:
             f'{os.getcwd()}: a run leaves its checkpoints in its work_dir, as '
             'epoch_*.pth or iter_*.pth')
     try:
-        load_file(path)
+        checkpoint = load_file(path)
     except CheckpointError as error:
         raise CommandError(
             f'{path} is given as {what}, but {error}') from error
+    meta = checkpoint.get('meta')
+    if resume and not (isinstance(meta, dict) and all(
+            isinstance(meta.get(key), int) for key in ('epoch', 'iter'))
+                       and isinstance(checkpoint.get('message_hub'), dict)
+                       and isinstance(checkpoint.get('state_dict'), dict)):
+        raise CommandError(
+            f'{path} is given as {what}, but it has no state of a training, '
+            'which would go on from it: a checkpoint that a training has left '
+            'is expected, with its message_hub and meta. To start from its '
+            f'weights, give --cfg-options load_from={path} instead')
 
 
 def check_pretrained(cfg: Config) -> None:

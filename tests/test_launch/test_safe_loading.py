@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
 from mmkdna.checkpoints.files import CheckpointError
+from mmkdna.launch.config import read_config
 from mmkdna.launch.resuming import find_newest
+from mmkdna.launch.runner import build_runner
 from mmkdna.launch.safe_loading import safe_loading
 from tests.runs import run_tool
 from tests.test_checkpoints.crafted import (runs_where_getattr_is_allowed,
@@ -81,6 +84,27 @@ def test_nothing_is_run(classifier, served, scheme, key):
     message = out.strip().splitlines()[-1]
     for part in (path, 'mkdir', 'none of it has been run'):
         assert part in message
+
+
+@pytest.mark.parametrize('safe', [True, False])
+def test_the_config_in_a_checkpoint(classifier, safe):
+    """Mmengine runs the one that mmcv 1 left in what it resumes from."""
+    cfg = read_config('tiny.py')
+    cfg.launcher, cfg.work_dir = 'none', 'work'
+    runner = build_runner(cfg, ('train', ))
+    torch.save(
+        dict(
+            state_dict=runner.model.state_dict(),
+            optimizer=runner.optim_wrapper.state_dict(),
+            message_hub=runner.message_hub.state_dict(),
+            meta=dict(
+                epoch=0,
+                iter=0,
+                seed=0,
+                config='__import__("os").mkdir("made")')), 'bad.pth')
+    with safe_loading() if safe else nullcontext():
+        runner.resume('bad.pth')
+    assert (classifier / 'made').exists() != safe
 
 
 def test_what_last_checkpoint_names(classifier):

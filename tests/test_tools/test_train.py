@@ -188,6 +188,19 @@ def test_refuses_a_checkpoint(classifier, refuse, tool, args, what):
         assert part in refuse(tool, 'tiny.py', *args)
 
 
+@pytest.mark.parametrize('saved', [
+    dict(a=torch.zeros(1)),
+    dict(state_dict={}, meta=dict(epoch=1), message_hub={}),
+    dict(state_dict={}, meta=dict(epoch='1', iter=1), message_hub={}),
+    dict(state_dict={}, meta=dict(epoch=1, iter=1)),
+])
+def test_refuses_to_resume_from_weights(classifier, refuse, saved):
+    torch.save(saved, 'a.pth')
+    message = refuse('train', 'tiny.py', '--resume', 'a.pth')
+    for part in ('a.pth', '--resume', 'no state of a training', 'load_from='):
+        assert part in message
+
+
 @pytest.mark.parametrize(
     'options, said', [
         (['conv_cfg.rd_ration=0.5'], ['rd_ration', 'rd_ratio']),
