@@ -13,6 +13,7 @@ from mmkdna.launch.command import command
 from mmkdna.launch.config import load_config
 from mmkdna.launch.data_check import check_data, leaf_datasets
 from mmkdna.launch.errors import CommandError
+from mmkdna.launch.form_check import check_form
 from mmkdna.launch.model_check import check_model
 from mmkdna.launch.runner import build_runner
 
@@ -150,7 +151,7 @@ def main(args: argparse.Namespace) -> None:
         augment(cfg)
     check_data(cfg, ('test', ))
     check_classes(cfg, ('test', ))
-    check_model(cfg)
+    check_form(cfg, check_model(cfg), args.checkpoint)
     runner = build_runner(cfg, ('test', ))
     if args.out:
         runner.test_evaluator.metrics.append(

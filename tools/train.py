@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
     if cfg.get('load_from'):
         check_checkpoint(
             cfg.load_from, '--resume' if args.resume else 'load_from in the '
-            'config')
+            'config', bool(cfg.get('resume')))
     check_data(cfg, ('train', 'val'))
     check_classes(cfg, ('train', 'val'))
     check_pretrained(cfg)

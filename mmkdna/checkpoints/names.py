@@ -103,8 +103,13 @@ def resolve(name: str, index: str | None = None) -> str:
         _check(mirrored, 'Copy it to there again from where it was released')
         return mirrored
     if '://' in url:
+        if not url.startswith(('https://', 'http://')):
+            raise CheckpointError(
+                f'{models[name]["metafile"]} has the Weights {url} for '
+                f'{name}: an address of the web, or a path beside '
+                f'{index}, is expected')
         return _find_or_download(file, url)
-    path = osp.join(osp.dirname(index), url)
+    path = _inside(url, index)
     if not osp.isfile(path):
         raise CheckpointError(
             f'{SCHEME}{name} is given, but there is no {path}, which '
@@ -127,12 +132,23 @@ def read_models(index: str | None = None) -> dict[str, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: If the index or a metafile does not exist.
+        CheckpointError: If one is not what is expected, or leads out of the
+            folder of the index.
     """
     index = index or INDEX
     models = {}
-    for metafile in _read_yaml(index).get('Import') or []:
-        metafile = osp.join(osp.dirname(index), metafile)
-        for model in _read_yaml(metafile).get('Models') or []:
+    for entry in _read_list(index, 'Import'):
+        if not isinstance(entry, str):
+            raise CheckpointError(f'{index} has an Import that is no path')
+        metafile = _inside(entry, index)
+        for model in _read_list(metafile, 'Models'):
+            if not (isinstance(model, dict)
+                    and isinstance(model.get('Name'), str)
+                    and isinstance(model.get('Weights') or '', str)):
+                raise CheckpointError(
+                    f'{metafile} has a model that is none: a Name is '
+                    'expected, and Weights, if any, that are a path or an '
+                    'address')
             models[model['Name']] = dict(model, metafile=metafile)
     return models
 
@@ -153,10 +169,31 @@ def hash_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
-    # mmengine's loader builds any object a YAML file asks for.
-    with open(path, encoding='utf-8') as file:
-        return yaml.safe_load(file) or {}
+def _inside(path: str, index: str) -> str:
+    """Join a path to the folder of the index, which it must not leave."""
+    folder = osp.dirname(index)
+    joined = osp.join(folder, path)
+    if osp.isabs(path) or osp.normpath(path).split(osp.sep)[0] == osp.pardir:
+        raise CheckpointError(f'{path} leads out of the folder of {index}, a '
+                              'path in it is expected')
+    return joined
+
+
+def _read_list(path: str, key: str) -> list[Any]:
+    """Read the list that a YAML file has under a key."""
+    try:
+        # mmengine's loader builds any object a YAML file asks for.
+        with open(path, encoding='utf-8') as file:
+            content = yaml.safe_load(file) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = ' '.join(str(error).split())
+        raise CheckpointError(
+            f'{path} is expected to be YAML, but it is not: {reason}'
+        ) from error
+    found = content.get(key) or [] if isinstance(content, dict) else None
+    if not isinstance(found, list):
+        raise CheckpointError(f'{path} is expected to have a list as {key}')
+    return found
 
 
 def _list(what: str, names: Sequence[str]) -> str:

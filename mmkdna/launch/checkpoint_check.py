@@ -10,15 +10,17 @@ from ..checkpoints.files import CheckpointError, load_file
 from .errors import CommandError
 
 
-def check_checkpoint(path: str, what: str) -> None:
+def check_checkpoint(path: str, what: str, resume: bool = False) -> None:
     """End the run if a checkpoint does not exist, or is not safe to load.
 
-    mmengine's own loader, which reads it for the runner, would unpickle
-    whatever is in it.
+    It is read once more for the runner, as safely, but then there is a
+    work_dir, and a run that has begun.
 
     Args:
         path (str): A file, or an address such as ``https://...``.
         what (str): How the user has named it.
+        resume (bool): Whether a training is to go on from it. Defaults to
+            False.
     """
     if '://' in path:
         return
@@ -28,10 +30,20 @@ def check_checkpoint(path: str, what: str) -> None:
             f'{os.getcwd()}: a run leaves its checkpoints in its work_dir, as '
             'epoch_*.pth or iter_*.pth')
     try:
-        load_file(path)
+        checkpoint = load_file(path)
     except CheckpointError as error:
         raise CommandError(
             f'{path} is given as {what}, but {error}') from error
+    meta = checkpoint.get('meta')
+    if resume and not (isinstance(meta, dict) and all(
+            isinstance(meta.get(key), int) for key in ('epoch', 'iter'))
+                       and isinstance(checkpoint.get('message_hub'), dict)
+                       and isinstance(checkpoint.get('state_dict'), dict)):
+        raise CommandError(
+            f'{path} is given as {what}, but it has no state of a training, '
+            'which would go on from it: a checkpoint that a training has left '
+            'is expected, with its message_hub and meta. To start from its '
+            f'weights, give --cfg-options load_from={path} instead')
 
 
 def check_pretrained(cfg: Config) -> None:
@@ -40,20 +52,19 @@ def check_pretrained(cfg: Config) -> None:
     Args:
         cfg (Config): The config.
     """
-    if isinstance(cfg.model.get('pretrained'), str):
-        check_checkpoint(cfg.model.pretrained, 'model.pretrained')
-    for path, init_cfg in _inits(cfg.model, 'model'):
-        if isinstance(init_cfg.get('checkpoint'), str):
-            check_checkpoint(init_cfg['checkpoint'], f'{path}.checkpoint')
+    for key, path in _pretrained(cfg.model, 'model'):
+        check_checkpoint(path, key)
 
 
-def _inits(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every init_cfg in a config, and where it stands."""
+def _pretrained(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every checkpoint that a model is told to start from, and where."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in items:
-        if not isinstance(value, (dict, list, tuple)):
-            continue
         inner = f'{path}.{key}'
-        if isinstance(value, dict) and '.init_cfg' in inner:
+        if isinstance(value, (dict, list, tuple)):
+            yield from _pretrained(value, inner)
+        # The one is of init_cfg, the other what it was called before.
+        elif isinstance(value,
+                        str) and (key == 'checkpoint' and '.init_cfg' in path
+                                  or key == 'pretrained'):
             yield inner, value
-        yield from _inits(value, inner)

@@ -60,7 +60,7 @@ def unreadable_json(cfg: Config, split: str) -> str:
         try:
             with open(path, encoding='utf-8') as file:
                 json.load(file)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return (f'{path} ({key}) is expected to be JSON, but it is not: '
                     f'{error}. It has {osp.getsize(path):,} bytes: copy or '
                     'download it again, or name another file with '

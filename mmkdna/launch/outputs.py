@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.files import save_file
+from ..checkpoints.files import check_written, save_file
 from .errors import CommandError
 
 
@@ -62,7 +62,9 @@ def write_with_config(path: str, text: str, checkpoint: dict[str,
 
     Raises:
         CommandError: If they cannot be written.
+        CheckpointError: If weights are NaN or infinite.
     """
+    check_written(checkpoint, path)
     try:
         with tempfile.TemporaryDirectory(
                 dir=osp.dirname(osp.abspath(path))) as folder:

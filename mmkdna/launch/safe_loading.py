@@ -24,7 +24,7 @@ def safe_loading() -> Iterator[None]:
         unsafe = torch.load
         torch.load = _load
         try:
-            return load(filename, *args, **kwargs)
+            checkpoint = load(filename, *args, **kwargs)
         except CheckpointError as error:
             if filename in str(error):
                 raise
@@ -32,6 +32,11 @@ def safe_loading() -> Iterator[None]:
                 f'{filename} is given, but {error}') from error
         finally:
             torch.load = unsafe
+        # A config is a program, and mmengine runs the one that mmcv 1 left
+        # here, when it resumes, to count its GPUs.
+        if isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)
+        return checkpoint
 
     CheckpointLoader.load_checkpoint = staticmethod(load_safely)
     try:

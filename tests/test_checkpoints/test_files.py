@@ -2,8 +2,9 @@
 import io
 import os
 import pickle
+import re
 import tarfile
-import zipfile
+import time
 from collections import Counter
 
 import numpy as np
@@ -15,16 +16,7 @@ from torch import nn
 
 from mmkdna.checkpoints.files import (CheckpointError, load_file,
                                       load_with_state)
-
-
-class Payload:
-    """A pickle of it makes a file when it is loaded."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path, )
+from .crafted import Payload, doubled, save_program
 
 
 def state_dict():
@@ -233,18 +225,6 @@ def test_pickle_that_would_run_code(tmp_path, form):
     assert ran.exists()
 
 
-def save_program(path, program):
-    """A checkpoint whose dict has what a pickle program leaves as 'a'."""
-    made = io.BytesIO()
-    torch.save({}, made)
-    with zipfile.ZipFile(made) as source, zipfile.ZipFile(path, 'w') as file:
-        for name in source.namelist():
-            data = source.read(name)
-            if name.endswith('data.pkl'):
-                data = b'\x80\x02}X\x01\0\0\0a' + program + b's.'
-            file.writestr(name, data)
-
-
 def test_training_state_opens_no_door(tmp_path):
     path = tmp_path / 'a.pth'
     to_file = (b'c__builtin__\ngetattr\ncnumpy\nndarray\nX\x06\0\0\0tofile'
@@ -264,7 +244,7 @@ def test_training_state_opens_no_door(tmp_path):
     assign = (b'c__builtin__\ngetattr\n0ctorch._utils\n_rebuild_tensor_v2\nN}'
               b'X\x05\0\0\0traceK\x01s\x86b')
     save_program(path, assign)
-    with pytest.raises(CheckpointError, match='a.pth: a: '):
+    with pytest.raises(CheckpointError, match='function takes no state'):
         load_file(path)
     assert not hasattr(torch._utils._rebuild_tensor_v2, 'trace')
     torch.load(path, weights_only=False)
@@ -345,12 +325,177 @@ def test_what_is_no_checkpoint(tmp_path):
         load_file(tmp_path / 'b.pth')
 
 
-def test_forced_weights_only(tmp_path, monkeypatch):
-    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+def test_no_setting_of_torch_makes_a_difference(tmp_path, monkeypatch):
     path = tmp_path / 'a.pth'
-    torch.save(state_dict(), path)
-    load_file(path)
     torch.save(
         dict(state_dict=state_dict(), message_hub=training_state()), path)
-    with pytest.raises(CheckpointError, match='FORCE_WEIGHTS_ONLY'):
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+    load_file(path)
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    torch.save(dict(a=Payload(tmp_path / 'ran')), path)
+    with pytest.raises(CheckpointError, match='mkdir'):
         load_file(path)
+
+
+@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
+def test_any_protocol(tmp_path, protocol):
+    path = tmp_path / 'a.pth'
+    saved = dict(
+        state_dict=state_dict(),
+        # What mmengine saves it saves by the second one.
+        array=np.ones(2) if protocol < 5 else None,
+        plain=[True, -1, 1 << 40, 0.5, 'a' * 300, ('b', ), {1, 2}, None],
+        kinds=[torch.float16,
+               torch.device('cpu'),
+               torch.Size([2, 3])])
+    torch.save(saved, path, pickle_protocol=protocol)
+    read = load_with_state(path)
+    assert read['plain'] == saved['plain'] and read['kinds'] == saved['kinds']
+    np.testing.assert_array_equal(read['array'], saved['array'])
+    assert read['state_dict']._metadata == saved['state_dict']._metadata
+
+
+@pytest.mark.parametrize('form', [{}, OLD])
+def test_tensors_are_read_as_torch_reads_them(tmp_path, form):
+    path = tmp_path / 'a.pth'
+    base = torch.arange(12.)
+    saved = dict(
+        base=base,
+        part=base[3:9].view(2, 3).t(),
+        wide=torch.ones(1).expand(5),
+        empty=torch.zeros(0, 3),
+        scalar=torch.tensor(2),
+        weight=nn.Parameter(base.clone()),
+        fixed=nn.Parameter(base.clone(), requires_grad=False),
+        complex=torch.tensor([1 + 2j]))
+    for kind in ('float64', 'float16', 'bfloat16', 'int64', 'int32', 'int16',
+                 'int8', 'uint8', 'bool'):
+        saved[kind] = torch.tensor([0, 1, 1]).to(getattr(torch, kind))
+    torch.save(saved, path, **form)
+    read = load_file(path)
+    for key, value in torch.load(path).items():
+        ours = read[key]
+        assert type(ours) is type(value) and ours.dtype == value.dtype
+        assert ours.requires_grad == value.requires_grad
+        assert ours.stride() == value.stride()
+        assert torch.equal(ours, value)
+    read['base'][3] = 7
+    assert read['part'][0, 0] == 7
+
+
+@pytest.mark.parametrize('location', [
+    None, 'meta',
+    torch.device('meta'), {
+        'cpu': 'meta'
+    }, lambda *_: torch.UntypedStorage(1, device='meta')
+])
+def test_where_tensors_go(tmp_path, location):
+    path = tmp_path / 'a.pth'
+    torch.save(state_dict(), path)
+    weight = load_file(path, location)['0.weight']
+    assert weight.is_meta == (location is not None)
+
+
+def test_every_part_has_its_checksum_looked_at(tmp_path):
+    """Also where torch.load does not look."""
+    path = tmp_path / 'a.pth'
+    torch.save(state_dict(), path)
+    data = path.read_bytes()
+    at = data.index(torch.tensor(7.).numpy().tobytes())
+    path.write_bytes(data[:at] + b'\1' + data[at + 1:])
+    assert torch.load(path)['0.weight'][0, 0, 0, 0] != 7
+    with pytest.raises(CheckpointError, match='damaged .*CRC'):
+        load_file(path)
+
+
+@pytest.mark.parametrize('name, program', [
+    ('lists', doubled(b']', b'e')),
+    ('dicts', b'}q\0' + b'}q\1X\1\0\0\0ah\0sX\1\0\0\0bh\0sq\0' * 300),
+    ('itself', b']q\x01h\x01a'),
+    ('depth', b']' * 5000 + b'a' * 4999),
+    ('keys', b'}' + doubled(b')', None) + b'Ns'),
+    ('sets', b'c__builtin__\nset\n]' + doubled(b')', None) + b'a\x85R'),
+    ('counter',
+     b'ccollections\nCounter\n]' + doubled(b')', None) + b'N\x86a\x85R'),
+    ('number', b'\x8b\0\0\1\0' + b'\x7f' * (1 << 16)),
+    ('memo', b'Nr\xff\xff\xff\x7f'),
+])
+def test_what_would_take_for_ever(tmp_path, name, program):
+    path = tmp_path / 'a.pth'
+    save_program(path, program)
+    start = time.perf_counter()
+    for load in (load_file, load_with_state):
+        if name == 'memo':
+            assert load(path) == dict(a=None)
+            continue
+        with pytest.raises(CheckpointError, match='a.pth'):
+            load(path)
+    assert time.perf_counter() - start < 5
+
+
+def rebuilt(offset, size, stride):
+    """A program that makes a tensor of a memory of 8 numbers."""
+    return (b'ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\n'
+            b'FloatStorage\nX\1\0\0\0' + b'0X\3\0\0\0cpuK\x08tQ' + offset +
+            size + stride + b'\x89NtR')
+
+
+@pytest.mark.parametrize('offset, size, stride', [
+    (b'K\0', b'K\x09\x85', b'K\1\x85'),
+    (b'K\1', b'K\x08\x85', b'K\1\x85'),
+    (b'K\0', b'K\x05\x85', b'K\2\x85'),
+    (b'J\xff\xff\xff\xff', b'K\1\x85', b'K\1\x85'),
+    (b'K\7', b'K\2\x85', b'J\xff\xff\xff\xff\x85'),
+    (b'K\0', b'\x8a\x08' + b'\0' * 7 + b'\x40\x85', b'K\x04\x85'),
+    (b'K\0', b'K\x08\x85', b')'),
+    (b'K\0', b'X\1\0\0\x008\x85', b'K\1\x85'),
+    (b'K\0', b'\x8a\x08' + b'\0' * 7 + b'\x40\x85', b'K\0\x85'),
+])
+def test_tensors_stay_within_their_memory(tmp_path, offset, size, stride):
+    path = tmp_path / 'a.pth'
+    save_program(path, rebuilt(b'K\0', b'K\x08\x85', b'K\1\x85'))
+    assert torch.equal(load_file(path)['a'], torch.arange(8.))
+    save_program(path, rebuilt(offset, size, stride))
+    with pytest.raises(CheckpointError, match='a.pth'):
+        load_file(path)
+
+
+def test_memory_is_as_large_as_it_says(tmp_path):
+    path = tmp_path / 'a.pth'
+    program = rebuilt(b'K\0', b'K\x09\x85', b'K\1\x85')
+    save_program(path, program.replace(b'cpuK\x08', b'cpuK\x09'))
+    with pytest.raises(CheckpointError, match='of another size'):
+        load_file(path)
+    # More than the machine has, before any of it is taken.
+    torch.save(state_dict(), path, **OLD)
+    larger, found = re.subn(rb'(cpuq.)K\xd8', b'\\1J\xff\xff\xff\x7f',
+                            path.read_bytes())
+    assert found == 1
+    path.write_bytes(larger)
+    with pytest.raises(CheckpointError, match='larger than it'):
+        load_file(path)
+
+
+@pytest.mark.parametrize('form', [{}, OLD])
+@pytest.mark.parametrize('key', ['state_dict', 'ema_state_dict', None])
+@pytest.mark.parametrize('value', ['nan', 'inf', '-inf'])
+def test_weights_that_are_no_numbers(tmp_path, form, key, value):
+    path = tmp_path / 'a.pth'
+    weights = state_dict()
+    weights['0.bias'][3:5] = float(value)
+    weights['1.running_var'][0] = float('nan')
+    torch.save({key: weights} if key else weights, path, **form)
+    first = f'{key}.0.bias' if key else '0.bias'
+    for load in (load_file, load_with_state):
+        with pytest.raises(CheckpointError) as error:
+            load(path)
+        for part in (str(path), f'{first} has 2 of its 8,',
+                     '2 of the 7 tensors', 'before its training went wrong'):
+            assert part in str(error.value)
+
+
+def test_a_mask_and_a_scheduler_may_be_infinite(tmp_path):
+    path = tmp_path / 'a.pth'
+    weights = dict(attn_mask=torch.tensor([0, -float('inf')]))
+    torch.save(dict(state_dict=weights, best=float('inf')), path)
+    assert load_file(path)['best'] == float('inf')

@@ -255,6 +255,44 @@ def test_mirror_that_is_no_folder(tmp_path, monkeypatch):
         resolve(NAME, index)
 
 
+@pytest.mark.parametrize('weights', [
+    '../elsewhere/{}', 'a/../../elsewhere/{}', '{folder}/elsewhere/{}',
+    'file://{folder}/elsewhere/{}', 'ftp://127.0.0.1/{}'
+])
+def test_paths_stay_inside(tmp_path, cache, weights):
+    """Also to a file that is what its name says."""
+    file = release(tmp_path / 'elsewhere')
+    index = write_index(tmp_path / 'index',
+                        weights.format(file.name, folder=tmp_path))
+    with pytest.raises(CheckpointError, match='is expected|in it'):
+        resolve(NAME, index)
+    with pytest.raises(CheckpointError, match='no metafile has a model'):
+        resolve(weights.format(file.name, folder=tmp_path), index)
+    inside = release(tmp_path / 'index')
+    write_index(tmp_path / 'index', f'a/../{inside.name}')
+    (tmp_path / 'index' / 'a').mkdir()
+    assert resolve(NAME, index).endswith(inside.name)
+
+
+@pytest.mark.parametrize('entry', ['../metafile.yml', '/metafile.yml', '7'])
+def test_metafiles_stay_inside(tmp_path, entry):
+    (tmp_path / 'index.yml').write_text(f'Import: [{entry}]')
+    with pytest.raises(CheckpointError, match='leads out of|is no path'):
+        read_models(str(tmp_path / 'index.yml'))
+
+
+def test_metafiles_run_nothing(tmp_path):
+    ran = tmp_path / 'ran'
+    index = write_index(tmp_path)
+    (tmp_path / 'configs' / 'metafile.yml'
+     ).write_text(f'Models: !!python/object/apply:os.mkdir ["{ran}"]')
+    with pytest.raises(CheckpointError, match='metafile.yml is expected to'):
+        read_models(index)
+    assert not ran.exists()
+    yaml.unsafe_load((tmp_path / 'configs' / 'metafile.yml').read_text())
+    assert ran.exists()
+
+
 def test_own_metafiles():
     """Those of this checkout are read, and name their configs."""
     models = read_models()

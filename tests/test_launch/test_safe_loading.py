@@ -4,17 +4,24 @@ import http.server
 import json
 import os
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
 from mmkdna.checkpoints.files import CheckpointError
+from mmkdna.launch.config import read_config
+from mmkdna.launch.resuming import find_newest
+from mmkdna.launch.runner import build_runner
 from mmkdna.launch.safe_loading import safe_loading
 from tests.runs import run_tool
+from tests.test_checkpoints.crafted import (runs_where_getattr_is_allowed,
+                                            save_program)
 
 pytest.importorskip('mmpretrain')
 
@@ -79,11 +86,62 @@ def test_nothing_is_run(classifier, served, scheme, key):
         assert part in message
 
 
+@pytest.mark.parametrize('safe', [True, False])
+def test_the_config_in_a_checkpoint(classifier, safe):
+    """Mmengine runs the one that mmcv 1 left in what it resumes from."""
+    cfg = read_config('tiny.py')
+    cfg.launcher, cfg.work_dir = 'none', 'work'
+    runner = build_runner(cfg, ('train', ))
+    torch.save(
+        dict(
+            state_dict=runner.model.state_dict(),
+            optimizer=runner.optim_wrapper.state_dict(),
+            message_hub=runner.message_hub.state_dict(),
+            meta=dict(
+                epoch=0,
+                iter=0,
+                seed=0,
+                config='__import__("os").mkdir("made")')), 'bad.pth')
+    with safe_loading() if safe else nullcontext():
+        runner.resume('bad.pth')
+    assert (classifier / 'made').exists() != safe
+
+
+def test_what_last_checkpoint_names(classifier):
+    """It is passed over by --resume, and so is a part of its folder."""
+    work_dir = classifier / 'work'
+    (work_dir / 'epoch_2.pth').mkdir(parents=True)
+    for path in ('other.pth', 'epoch_1.pth', 'epoch_2.pth/rank0.pth'):
+        torch.save(dict(state_dict={}, meta=Payload()), work_dir / path)
+    cfg = Config(dict(work_dir=str(work_dir)))
+    for named in ('other.pth', 'epoch_1.pth', 'epoch_2.pth'):
+        (work_dir / 'last_checkpoint').write_text(str(work_dir / named))
+        found, said = find_newest(cfg)
+        assert found is None and 'mkdir' in ' '.join(said)
+        assert any(named in line for line in said)
+    assert not (classifier / 'made').exists()
+
+
 def test_the_payload_would_run(classifier, served):
     folder, address = served
     torch.save(dict(state_dict={}, meta=Payload()), folder / 'bad.pth')
     CheckpointLoader.load_checkpoint(f'{address}/bad.pth')
     assert (classifier / 'made').is_dir()
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.serialization, 'safe_globals'),
+    reason='this torch cannot be told what to allow')
+def test_what_mmengine_allows_is_not_allowed(classifier):
+    """It passes for the state of a training, but a rival reader runs it."""
+    save_program('bad.pth',
+                 runs_where_getattr_is_allowed('import os; os.mkdir("made")'))
+    with safe_loading():
+        with pytest.raises(CheckpointError, match='bad.pth is not read'):
+            CheckpointLoader.load_checkpoint('bad.pth')
+    assert not (classifier / 'made').exists()
+    CheckpointLoader.load_checkpoint('bad.pth')
+    assert (classifier / 'made').exists()
 
 
 def test_what_is_good_is_loaded(tmp_path, served):

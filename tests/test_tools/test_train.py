@@ -167,6 +167,8 @@ PRETRAINED = ('model.backbone.init_cfg.type=Pretrained',
     ('train', ['--cfg-options', 'load_from=bad.pth'], 'load_from'),
     ('train', ['--cfg-options', *PRETRAINED], 'model.backbone.init_cfg'),
     ('train', ['--cfg-options', 'model.pretrained=bad.pth'], 'pretrained'),
+    ('train', ['--cfg-options', 'model.backbone.pretrained=bad.pth'
+               ], 'model.backbone.pretrained'),
     ('test', ['bad.pth'], 'checkpoint'),
 ])
 def test_refuses_a_checkpoint(classifier, refuse, tool, args, what):
@@ -179,6 +181,24 @@ def test_refuses_a_checkpoint(classifier, refuse, tool, args, what):
     half = (classifier / 'bad.pth').read_bytes()[:-100]
     (classifier / 'bad.pth').write_bytes(half)
     assert 'damaged' in refuse(tool, 'tiny.py', *args)
+    # As a training leaves it that has diverged.
+    torch.save(
+        dict(state_dict=dict(a=torch.tensor([0, float('nan')]))), 'bad.pth')
+    for part in ('bad.pth', what, 'state_dict.a has 1 of its 2'):
+        assert part in refuse(tool, 'tiny.py', *args)
+
+
+@pytest.mark.parametrize('saved', [
+    dict(a=torch.zeros(1)),
+    dict(state_dict={}, meta=dict(epoch=1), message_hub={}),
+    dict(state_dict={}, meta=dict(epoch='1', iter=1), message_hub={}),
+    dict(state_dict={}, meta=dict(epoch=1, iter=1)),
+])
+def test_refuses_to_resume_from_weights(classifier, refuse, saved):
+    torch.save(saved, 'a.pth')
+    message = refuse('train', 'tiny.py', '--resume', 'a.pth')
+    for part in ('a.pth', '--resume', 'no state of a training', 'load_from='):
+        assert part in message
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ def find_entry(config, checkpoint):
         ValueError: If there is no such config.
     """
     trained = checkpoint.get('meta', {}).get('experiment_name') or ''
+    if not isinstance(trained, str):
+        raise ValueError('its meta.experiment_name is no text')
     # mmengine appends the time.
     given = config or re.sub(r'_\d{8}_\d{6}$', '', trained)
     if not config and given == trained:
