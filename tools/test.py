@@ -1,6 +1,18 @@
 """Test a model of mmdet, mmseg or mmpretrain by its config and checkpoint."""
 import argparse
+import os
 import os.path as osp
+import signal
+
+if __name__ == '__main__':
+    # The libraries take seconds to load; main has a handler of its own.
+    def _end(number, _):
+        os.write(2, f'Ended by {signal.Signals(number).name}\n'.encode())
+        os._exit(128 + number)
+
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(_number) != signal.SIG_IGN:
+            signal.signal(_number, _end)
 
 from mmengine.config import ConfigDict
 from mmengine.evaluator import DumpResults

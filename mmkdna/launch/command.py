@@ -6,10 +6,12 @@ import functools
 from typing import Callable
 
 from ..checkpoints.files import CheckpointError
+from ..checkpoints.whole_files import whole_files
 from .arguments import parse_args
+from .distributed import is_first_process
 from .errors import CommandError
+from .interrupts import ended_by_signals
 from .safe_loading import safe_loading
-from .whole_files import whole_files
 
 # What a system says when there is no room for a file.
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
@@ -19,8 +21,9 @@ def command(get_parser: Callable[[], argparse.ArgumentParser]) -> Callable:
     """Make a function the ``main`` of a tool.
 
     Without arguments, it reads the command line. An error that a user can do
-    something about ends it with one paragraph and exit status 1; with
-    --traceback, which every tool takes, Python shows where it came from.
+    something about ends it with one paragraph and exit status 1, and so do
+    Ctrl-C and SIGTERM with 130 and 143; with --traceback, which every tool
+    takes, Python shows where it came from.
 
     Args:
         get_parser (Callable): Returns the parser of the tool's arguments.
@@ -40,8 +43,11 @@ def command(get_parser: Callable[[], argparse.ArgumentParser]) -> Callable:
                 help='show where an error comes from, instead of one '
                 'paragraph on it')
             args = parse_args(parser)
+            launcher = getattr(args, 'launcher', 'none')
             try:
-                with safe_loading(), whole_files():
+                with ended_by_signals(
+                        is_first_process(launcher),
+                        args.traceback), safe_loading(), whole_files():
                     function(args)
             except (CommandError, CheckpointError) as error:
                 if args.traceback:

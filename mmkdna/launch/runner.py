@@ -11,7 +11,6 @@ from ..kept_kernels import KernelKeepingHook
 from .data_check import unreadable_json
 from .distributed import join_on_cpu
 from .errors import CommandError, describe
-from .keep_hook import KeepUntilSavedHook
 
 
 def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
@@ -52,8 +51,6 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
             what = f'optim_wrapper, with the optimizer {optimizer},'
             runner.optim_wrapper = runner.build_optim_wrapper(
                 runner.optim_wrapper)
-        if 'train' in splits:
-            runner.register_hook(KeepUntilSavedHook())
         if not any(isinstance(h, KernelKeepingHook) for h in runner.hooks):
             runner.register_hook(KernelKeepingHook())
     except Exception as error:
