@@ -1,20 +1,19 @@
 """The frame that every command has in common."""
 from __future__ import annotations
 import argparse
-import errno
 import functools
-from typing import Callable
+import logging
+import sys
+from contextlib import contextmanager
+from typing import Callable, Iterator
 
 from ..checkpoints.files import CheckpointError
 from ..checkpoints.whole_files import whole_files
 from .arguments import parse_args
 from .distributed import is_first_process
-from .errors import CommandError
+from .errors import CommandError, lack_of_room
 from .interrupts import ended_by_signals
 from .safe_loading import safe_loading
-
-# What a system says when there is no room for a file.
-_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def command(get_parser: Callable[[], argparse.ArgumentParser]) -> Callable:
@@ -47,18 +46,19 @@ def command(get_parser: Callable[[], argparse.ArgumentParser]) -> Callable:
             try:
                 with ended_by_signals(
                         is_first_process(launcher),
-                        args.traceback), safe_loading(), whole_files():
+                        args.traceback), safe_loading(), whole_files(), whole_logs():
                     function(args)
             except (CommandError, CheckpointError) as error:
                 if args.traceback:
                     raise
                 raise SystemExit(str(error)) from error
-            except OSError as error:
-                if args.traceback or error.errno not in _NO_ROOM:
+            except Exception as error:
+                lack = lack_of_room(error)
+                if args.traceback or not lack:
                     raise
                 raise SystemExit(
-                    f'{error.filename or "A file"} cannot be written: '
-                    f'{error.strerror}. Nothing of it is left, and what was '
+                    f'{lack.filename or "A file"} cannot be written: '
+                    f'{lack.strerror}. Nothing of it is left, and what was '
                     'saved before is whole: make room, or raise the limit '
                     '(ulimit -f), and run it again; a training goes on with '
                     '--resume') from error
@@ -66,3 +66,20 @@ def command(get_parser: Callable[[], argparse.ArgumentParser]) -> Callable:
         return main
 
     return decorate
+
+
+@contextmanager
+def whole_logs() -> Iterator[None]:
+    """Have a log that there is no room for end a run, as any other file."""
+    handle_error = logging.Handler.handleError
+
+    def handle(handler: logging.Handler, record: logging.LogRecord) -> None:
+        if lack_of_room(sys.exc_info()[1]):
+            raise
+        handle_error(handler, record)
+
+    logging.Handler.handleError = handle  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        logging.Handler.handleError = handle_error  # type: ignore

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from ..kept_kernels import KernelKeepingHook
 from .data_check import unreadable_json
 from .distributed import join_on_cpu
-from .errors import CommandError, describe
+from .errors import CommandError, describe, lack_of_room
 
 
 def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
@@ -54,6 +54,8 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
         if not any(isinstance(h, KernelKeepingHook) for h in runner.hooks):
             runner.register_hook(KernelKeepingHook())
     except Exception as error:
+        if lack_of_room(error):
+            raise
         damaged = part and unreadable_json(cfg, part)
         if damaged:
             raise CommandError(damaged) from error

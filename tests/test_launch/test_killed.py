@@ -20,7 +20,8 @@ OPTIONS = [
     'model.backbone.stem_channels=32', 'model.head.in_channels=256',
     'optim_wrapper.optimizer.momentum=0.9', 'val_cfg=None',
     'val_dataloader=None', 'val_evaluator=None',
-    'default_hooks.checkpoint.max_keep_ckpts=1'
+    'default_hooks.checkpoint.max_keep_ckpts=1',
+    'train_dataloader.persistent_workers=False'
 ]
 # mmpretrain's own script, which knows mmkdna by the config only.
 HOSTS = Path(importlib.util.find_spec(

@@ -18,8 +18,8 @@ from mmengine.config import Config
 from mmkdna.launch.work_dir import held_work_dir
 
 with held_work_dir(Config(dict(work_dir='run', launcher='none'))):
-    print('held', flush=True)
-    os.fork()
+    if os.fork():
+        print('held', flush=True)
     time.sleep(60)
 '''
 
