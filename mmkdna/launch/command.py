@@ -45,8 +45,8 @@ def command(get_parser: Callable[[], argparse.ArgumentParser]) -> Callable:
             launcher = getattr(args, 'launcher', 'none')
             try:
                 with ended_by_signals(
-                        is_first_process(launcher),
-                        args.traceback), safe_loading(), whole_files(), whole_logs():
+                        is_first_process(launcher), args.traceback
+                ), safe_loading(), whole_files(), whole_logs():
                     function(args)
             except (CommandError, CheckpointError) as error:
                 if args.traceback:
@@ -78,7 +78,7 @@ def whole_logs() -> Iterator[None]:
             raise
         handle_error(handler, record)
 
-    logging.Handler.handleError = handle  # type: ignore[method-assign]
+    logging.Handler.handleError = handle  # type: ignore
     try:
         yield
     finally:

@@ -40,8 +40,7 @@ def ended_by_signals(says: bool, traceback: bool) -> Iterator[None]:
         # Where nothing can be raised, as in __del__, Python goes on after it.
         if received and isinstance(unraisable.exc_value, KeyboardInterrupt):
             signal.signal(received[0], interrupt)
-            again.append(
-                threading.Timer(0.1, os.kill, (process, received[0])))
+            again.append(threading.Timer(0.1, os.kill, (process, received[0])))
             again[-1].start()
         else:
             sys.__unraisablehook__(unraisable)

@@ -113,8 +113,10 @@ def kill_and_resume(folder, tool, kills, epochs, seed):
     expected, = logged_by_run(folder / 'whole')
     assert len(expected) == epochs * STEPS
     for number in range(kills):
-        print(f'{number} kills, {training.saving} of them while a file was '
-              f'written, {training.saved()} of {epochs} epochs', flush=True)
+        print(
+            f'{number} kills, {training.saving} of them while a file was '
+            f'written, {training.saved()} of {epochs} epochs',
+            flush=True)
         process = training.start()
         if chance.random() < 0.75:
             training.kill_while_saving(process, chance.randrange(3),

@@ -30,8 +30,7 @@ def holder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'hold.py').write_text(HOLD)
     log = tmp_path / 'log'
-    process = forked_tools.start(
-        tmp_path / 'hold.py', cwd=tmp_path, log=log)
+    process = forked_tools.start(tmp_path / 'hold.py', cwd=tmp_path, log=log)
     while 'held' not in log.read_text():
         assert process.is_alive()
         time.sleep(0.05)
@@ -41,9 +40,8 @@ def holder(tmp_path, monkeypatch):
 
 def test_one_run_at_a_time(holder, monkeypatch):
     cfg = Config(dict(work_dir='run', launcher='none'))
-    with pytest.raises(CommandError, match=(
-            f'run is the work_dir, but another run .* process {holder.pid} '
-            'on ')):
+    said = f'run is the work_dir, but another run .* process {holder.pid} on '
+    with pytest.raises(CommandError, match=said):
         with held_work_dir(cfg):
             pass
     # Other processes of the same run rely on the first one.
@@ -59,6 +57,7 @@ def test_one_run_at_a_time(holder, monkeypatch):
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
+
     def lockf(*_):
         raise OSError(errno.ENOLCK, 'No locks available')
 
