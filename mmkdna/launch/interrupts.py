@@ -19,7 +19,9 @@ def ended_by_signals(says: bool, traceback: bool) -> Iterator[None]:
     in order; the same signal once more ends the process at once.
 
     Args:
-        says (bool): Whether to write the line; one process of several does.
+        says (bool): Whether this process says it. The others of a
+            distributed run, which may wait for each other where Python cannot
+            raise anything, end at once.
         traceback (bool): Whether to show what was interrupted instead.
     """
     process = os.getpid()
@@ -50,7 +52,7 @@ def ended_by_signals(says: bool, traceback: bool) -> Iterator[None]:
         for number, handler in before.items():
             # A shell has what it starts in the background ignore Ctrl-C.
             if handler != signal.SIG_IGN:
-                signal.signal(number, interrupt)
+                signal.signal(number, interrupt if says else signal.SIG_DFL)
         sys.unraisablehook = interrupt_again
         yield
     except BaseException:
@@ -65,10 +67,9 @@ def ended_by_signals(says: bool, traceback: bool) -> Iterator[None]:
             for number, handler in before.items():
                 signal.signal(number, handler)
     if received:
-        if says:
-            print(
-                f'Ended by {signal.Signals(received[0]).name}. What was saved '
-                'before is whole: give the same command again; a training '
-                'goes on with --resume',
-                file=sys.stderr)
+        print(
+            f'Ended by {signal.Signals(received[0]).name}. What was saved '
+            'before is whole: give the same command again; a training goes on '
+            'with --resume',
+            file=sys.stderr)
         raise SystemExit(128 + received[0])

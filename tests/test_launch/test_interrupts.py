@@ -149,3 +149,24 @@ with ended_by_signals(True, False):
     process.join(30)
     assert process.exitcode == 0
     assert log.read_text() == 'went on\n'
+
+
+def test_others_of_a_distributed_run_end_at_once(tmp_path):
+    script, log = tmp_path / 'other.py', tmp_path / 'log'
+    script.write_text('''
+import ctypes
+from mmkdna.launch.interrupts import ended_by_signals
+
+sleep = ctypes.CDLL(None).sleep  # in C, as a wait for other processes
+with ended_by_signals(False, False):
+    print('waits', flush=True)
+    while sleep(60):
+        pass
+''')
+    process = forked_tools.start(script, cwd=tmp_path, log=log)
+    while 'waits' not in log.read_text():
+        assert process.is_alive()
+        time.sleep(0.05)
+    process.terminate()
+    process.join(30)
+    assert process.exitcode == -signal.SIGTERM
