@@ -26,6 +26,7 @@ from mmkdna.launch.config import load_config
 from mmkdna.launch.data_check import check_data, leaf_datasets
 from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model_check import check_model
+from mmkdna.launch.outputs import check_output
 from mmkdna.launch.runner import build_runner
 
 TTA_MODELS = dict(
@@ -148,6 +149,8 @@ def main(args: argparse.Namespace) -> None:
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise CommandError(f'--out {args.out} is given, but predictions are '
                            'written as a pickle: name it *.pkl')
+    if args.out:
+        check_output(args.out, args.config, args.checkpoint)
     cfg = load_config(args, 'test')
     check_checkpoint(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint

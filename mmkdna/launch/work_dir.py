@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from .distributed import is_first_process
 from .errors import CommandError
+from .outputs import obstacle_to
 
 
 def check_work_dir(work_dir: str) -> None:
@@ -20,16 +21,9 @@ def check_work_dir(work_dir: str) -> None:
     Args:
         work_dir (str): The folder, which need not be there.
     """
-    folder = osp.abspath(work_dir)
-    while not osp.lexists(folder):
-        folder = osp.dirname(folder)
-    reason = None
-    if not osp.isdir(folder):
-        reason = f'{folder} is no folder'
-    elif not os.access(folder, os.W_OK | os.X_OK):
-        reason = f'{folder} cannot be written to'
-    if reason:
-        raise CommandError(f'{work_dir} is the work_dir, but {reason}: give '
+    obstacle = obstacle_to(work_dir)
+    if obstacle:
+        raise CommandError(f'{work_dir} is the work_dir, but {obstacle}: give '
                            'another one by --work-dir')
 
 
