@@ -5,7 +5,7 @@ import fcntl
 import os
 import os.path as osp
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Iterator
 
 from mmengine.config import Config
@@ -43,8 +43,10 @@ def held_work_dir(cfg: Config) -> Iterator[None]:
     if not is_first_process(cfg.launcher):
         yield
         return
+    made = not osp.isdir(cfg.work_dir)
     os.makedirs(cfg.work_dir, exist_ok=True)
-    with open(osp.join(cfg.work_dir, '.lock'), 'a+') as file:
+    path = osp.join(cfg.work_dir, '.lock')
+    with open(path, 'a+') as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -59,4 +61,11 @@ def held_work_dir(cfg: Config) -> Iterator[None]:
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}')
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            # Nothing is left of a run that could not be built.
+            if made and os.listdir(cfg.work_dir) == ['.lock']:
+                os.remove(path)
+                with suppress(OSError):
+                    os.removedirs(cfg.work_dir)
