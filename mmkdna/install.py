@@ -7,6 +7,7 @@ from mmengine.runner import CheckpointLoader
 
 from .bases import find_mmseg_configs, find_our_configs
 from .checkpoints.names import SCHEME, load_from_mmkdna
+from .checkpoints.saving_hook import WholeCheckpointHook
 from .conv import KernelDNAConv2d
 from .fsdp import kernel_dna_wrap_policy
 from .kept_kernels import KernelKeepingHook
@@ -21,6 +22,7 @@ def install() -> None:
 
     - Types are registered with mmengine: the convolutions, the hooks and the
       wrap policy of FSDP.
+    - ``CheckpointHook`` is one that a kill leaves no half of a file by.
     - Whatever a model registry builds is linked.
     - ``checkpoint='mmkdna://NAME'`` is read.
     - ``_base_ = 'mmkdna::...'`` and ``'mmseg::...'`` are found.
@@ -31,6 +33,7 @@ def install() -> None:
     for hook in (KernelKeepingHook, KernelSharingHook, ReconstructionHook,
                  TemperatureHook):
         HOOKS.register_module(module=hook)
+    HOOKS.register_module('CheckpointHook', True, WholeCheckpointHook)
     FUNCTIONS.register_module(module=kernel_dna_wrap_policy)
     link_what_is_built(MMENGINE_MODELS)
     CheckpointLoader.register_scheme(SCHEME, load_from_mmkdna)

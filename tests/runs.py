@@ -103,9 +103,31 @@ def logged(work_dir, name='loss'):
     Returns:
         dict[int, float]: The value by step.
     """
-    file, = Path(work_dir).glob('*/vis_data/scalars.json')
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return {line['step']: line[name] for line in lines if name in line}
+    values, = logged_by_run(work_dir, name)
+    return values
+
+
+def logged_by_run(work_dir, name='loss'):
+    """What each run in a work_dir has logged, in the order of their start.
+
+    Args:
+        work_dir (Path): The work_dir.
+        name (str): Name of the value. Defaults to 'loss'.
+
+    Returns:
+        list[dict[int, float]]: The value by step.
+    """
+    runs = []
+    for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        # The last line of a run that was killed may be cut.
+        lines = [
+            json.loads(line) for line in file.read_text().splitlines()
+            if line.endswith('}')
+        ]
+        runs.append(
+            {line['step']: line[name]
+             for line in lines if name in line})
+    return runs
 
 
 def pictures(folder):

@@ -1,6 +1,18 @@
 """Test a model of mmdet, mmseg or mmpretrain by its config and checkpoint."""
 import argparse
+import os
 import os.path as osp
+import signal
+
+if __name__ == '__main__':
+    # The libraries take seconds to load; main has a handler of its own.
+    def _end(number, _):
+        os.write(2, f'Ended by {signal.Signals(number).name}\n'.encode())
+        os._exit(128 + number)
+
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(_number) != signal.SIG_IGN:
+            signal.signal(_number, _end)
 
 from mmengine.config import ConfigDict
 from mmengine.evaluator import DumpResults
@@ -15,6 +27,7 @@ from mmkdna.launch.data_check import check_data, leaf_datasets
 from mmkdna.launch.errors import CommandError
 from mmkdna.launch.form_check import check_form
 from mmkdna.launch.model_check import check_model
+from mmkdna.launch.outputs import check_output
 from mmkdna.launch.runner import build_runner
 
 TTA_MODELS = dict(
@@ -137,6 +150,8 @@ def main(args: argparse.Namespace) -> None:
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise CommandError(f'--out {args.out} is given, but predictions are '
                            'written as a pickle: name it *.pkl')
+    if args.out:
+        check_output(args.out, args.config, args.checkpoint)
     cfg = load_config(args, 'test')
     check_checkpoint(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint

@@ -1,6 +1,18 @@
 """Train a model of mmdet, mmseg or mmpretrain by its config."""
 from __future__ import annotations
 import argparse
+import os
+import signal
+
+if __name__ == '__main__':
+    # The libraries take seconds to load; main has a handler of its own.
+    def _end(number, _):
+        os.write(2, f'Ended by {signal.Signals(number).name}\n'.encode())
+        os._exit(128 + number)
+
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(_number) != signal.SIG_IGN:
+            signal.signal(_number, _end)
 
 from mmengine.device import get_device
 
@@ -15,6 +27,7 @@ from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model_check import check_model, check_recomputing
 from mmkdna.launch.resuming import find_newest
 from mmkdna.launch.runner import build_runner
+from mmkdna.launch.work_dir import held_work_dir
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -86,14 +99,15 @@ def main(args: argparse.Namespace) -> None:
     check_classes(cfg, ('train', 'val'))
     check_pretrained(cfg)
     check_recomputing(cfg, check_model(cfg))
-    passed_over: list[str] = []
-    if cfg.get('resume') is True and not cfg.get('load_from'):
-        cfg.load_from, passed_over = find_newest(cfg)
-        cfg.resume = cfg.load_from is not None
-    runner = build_runner(cfg, ('train', 'val'))
-    for message in passed_over:
-        runner.logger.warning(message)
-    runner.train()
+    with held_work_dir(cfg):
+        passed_over: list[str] = []
+        if cfg.get('resume') is True and not cfg.get('load_from'):
+            cfg.load_from, passed_over = find_newest(cfg)
+            cfg.resume = cfg.load_from is not None
+        runner = build_runner(cfg, ('train', 'val'))
+        for message in passed_over:
+            runner.logger.warning(message)
+        runner.train()
 
 
 if __name__ == '__main__':

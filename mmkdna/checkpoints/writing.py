@@ -1,5 +1,6 @@
 """Files that are written as a whole or not at all."""
 from __future__ import annotations
+import glob
 import os
 import os.path as osp
 from contextlib import contextmanager
@@ -29,8 +30,12 @@ def written_whole(path: str | Path,
     Raises:
         OSError: With the path, if it cannot be written.
     """
-    path = str(path)
-    beside = unfinished_name(path, os.getpid())
+    path = osp.realpath(path)
+    if osp.exists(path) and not osp.isfile(path):
+        with open(path, mode, encoding=encoding) as file:
+            yield file
+        return
+    beside = _unfinished_name(path, os.getpid())
     try:
         os.makedirs(osp.dirname(beside), exist_ok=True)
         with open(beside, mode, encoding=encoding) as file:
@@ -48,15 +53,31 @@ def written_whole(path: str | Path,
             os.remove(beside)
 
 
-def unfinished_name(path: str, process: int | str) -> str:
-    """Name the file that :func:`written_whole` writes to.
+def delete_unfinished(folder: str) -> None:
+    """Delete what killed processes have left of files they had not finished.
 
     Args:
-        path (str): Where the file belongs.
-        process (int | str): The id of the process, or '*' for any.
-
-    Returns:
-        str: An absolute path in the same folder.
+        folder (str): Where to look, in folders in it as well.
     """
+    for inner in ('', '*'):
+        pattern = osp.join(glob.escape(folder), inner, '*')
+        for path in glob.glob(_unfinished_name(pattern, '*')):
+            process = path.split('.')[-2]
+            if process.isdigit() and not _runs(int(process)):
+                os.remove(path)
+
+
+def _unfinished_name(path: str, process: int | str) -> str:
+    """Name the file that is written to until that of a path is complete."""
     folder, name = osp.split(osp.abspath(path))
-    return osp.join(folder, f'.{name}.{process}')
+    return osp.join(folder, f'.{name}.{process}.unfinished')
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from ..bases import MissingBaseError
 from ..hosts import missing_host
 from .errors import CommandError, describe
+from .work_dir import check_work_dir
 
 CONFIGS = osp.realpath(
     osp.join(
@@ -90,5 +91,6 @@ def load_config(args: argparse.Namespace, task: str) -> Config:
     name = osp.splitext(osp.basename(args.config))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join(
         './work_dirs', name)
+    check_work_dir(cfg.work_dir)
     cfg.launcher = args.launcher
     return cfg

@@ -1,12 +1,28 @@
-"""Processes that torchrun started on a machine without a GPU."""
+"""Processes of one run, also on a machine without a GPU."""
 from __future__ import annotations
 import atexit
+import os
 import time
 
 import torch.distributed
 from mmengine.config import Config, ConfigDict
 
 from .errors import CommandError
+
+# Where each launcher says which of its processes this is.
+_RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+
+
+def is_first_process(launcher: str) -> bool:
+    """Whether this is the process of a run that writes its files.
+
+    Args:
+        launcher (str): How the processes of the run were started.
+
+    Returns:
+        bool: The answer, also before the processes have met.
+    """
+    return os.getenv(_RANKS.get(launcher, ''), '0') == '0'
 
 
 def start_gloo() -> None:

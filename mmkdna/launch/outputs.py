@@ -11,15 +11,20 @@ from .errors import CommandError
 
 
 def check_output(path: str, *inputs: str) -> None:
-    """Refuse to write a file over a folder or over what is read.
+    """Refuse to write a file over a folder, over what is read, or nowhere.
 
     Args:
         path (str): The file to write.
         *inputs (str): Files that are read.
 
     Raises:
-        CommandError: If ``path`` is a folder or, by whatever name, an input.
+        CommandError: If ``path`` is a folder or, by whatever name, an input,
+            or its folder cannot be written to.
     """
+    obstacle = obstacle_to(osp.dirname(osp.abspath(path)))
+    if obstacle:
+        raise CommandError(f'{path} is given to write to, but {obstacle}: '
+                           'choose another place')
     if osp.isdir(path):
         raise CommandError(f'{path} is given to write to, but it is a folder: '
                            'give the name of a file')
@@ -30,6 +35,25 @@ def check_output(path: str, *inputs: str) -> None:
                 f'{path} is given to write to, but this would '
                 f'replace {given}, which is read: choose another '
                 'name')
+
+
+def obstacle_to(folder: str) -> str | None:
+    """Say why files cannot be written to a folder; nothing is written.
+
+    Args:
+        folder (str): The folder, which need not be there.
+
+    Returns:
+        str | None: The reason, or None.
+    """
+    there = osp.abspath(folder)
+    while not osp.lexists(there):
+        there = osp.dirname(there)
+    if not osp.isdir(there):
+        return f'{there} is no folder'
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f'{there} cannot be written to'
+    return None
 
 
 def config_beside(checkpoint: str) -> str:

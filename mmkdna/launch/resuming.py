@@ -1,6 +1,5 @@
 """The newest whole checkpoint of a run that was interrupted."""
 from __future__ import annotations
-import glob
 import os
 import os.path as osp
 import re
@@ -8,13 +7,10 @@ import re
 from mmengine.config import Config
 
 from ..checkpoints.files import CheckpointError, load_with_state
-from ..checkpoints.writing import unfinished_name
 
 
 def find_newest(cfg: Config) -> tuple[str | None, list[str]]:
     """Find the newest whole checkpoint that a run has left.
-
-    Files that a killed process had not finished are deleted.
 
     Args:
         cfg (Config): The config, with its work_dir.
@@ -23,37 +19,54 @@ def find_newest(cfg: Config) -> tuple[str | None, list[str]]:
         tuple[str | None, list[str]]: Its path, None if there is none, and
         what there is to say about newer ones that were passed over.
     """
-    named = _named(cfg.work_dir)
+    passed_over: list[str] = []
+    named = _named(cfg.work_dir, passed_over)
     if named and '://' in named:
         return named, []
-    passed_over = []
-    if named is not None and not osp.exists(named):
-        passed_over.append(
-            f'{osp.join(cfg.work_dir, "last_checkpoint")} is passed over by '
-            f'--resume: it names {named!r}, but there is no such file')
-    folders = {cfg.work_dir, _out_dir(cfg)}
-    for folder in folders:
-        _delete_unfinished(folder)
-    for path in _newest_first(folders, cfg, named):
+    for path in _newest_first({cfg.work_dir, _out_dir(cfg)}, cfg, named):
         try:
-            # A folder has the parts that the processes of FSDP have saved.
-            parts = sorted(glob.glob(osp.join(glob.escape(path), '*.pth')))
-            for part in parts or [path]:
+            for part in _parts(path):
                 load_with_state(part)
-        except (CheckpointError, FileNotFoundError) as error:
+        except (CheckpointError, OSError) as error:
             passed_over.append(f'{path} is passed over by --resume: {error}')
         else:
             return path, passed_over
     return None, passed_over
 
 
-def _named(work_dir: str) -> str | None:
-    """What last_checkpoint names; None if it is not there."""
+def _named(work_dir: str, passed_over: list[str]) -> str | None:
+    """What last_checkpoint names; None if it is not there, or of no use."""
     path = osp.join(work_dir, 'last_checkpoint')
-    if not osp.isfile(path):
+    try:
+        with open(path, encoding='utf-8', errors='replace') as file:
+            named = file.read().strip()
+    except FileNotFoundError:
         return None
-    with open(path, encoding='utf-8', errors='replace') as file:
-        return file.read().strip()
+    except OSError as error:
+        passed_over.append(f'{path} is passed over by --resume: {error}')
+        return None
+    if '://' in named or _is_checkpoint(named):
+        return named
+    passed_over.append(f'{path} is passed over by --resume: it names '
+                       f'{named[:200]!r}, but there is no such checkpoint')
+    # A work_dir may have been moved since.
+    return named or None
+
+
+def _is_checkpoint(path: str) -> bool:
+    """Whether it is a file, or a folder of what FSDP's processes have saved.
+
+    A path that was cut may be a folder, too.
+    """
+    return osp.isfile(path) or osp.isfile(osp.join(path, 'rank0.pth'))
+
+
+def _parts(path: str) -> list[str]:
+    """The files that a checkpoint has."""
+    if not osp.isdir(path):
+        return [path]
+    processes = int(os.getenv('WORLD_SIZE', 1))
+    return [osp.join(path, f'rank{i}.pth') for i in range(processes)]
 
 
 def _hook(cfg: Config) -> dict:
@@ -88,10 +101,8 @@ def _newest_first(folders: set[str], cfg: Config,
                 found[path] = osp.getmtime(path), int(match[1])
     paths = sorted(found, key=lambda path: found[path], reverse=True)
     same = [path for path in paths if named and _same(path, named)]
-    if named and not same and osp.exists(named):
-        return [named, *paths]
     if not same:
-        return paths
+        return [named, *paths] if named and _is_checkpoint(named) else paths
     time, number = found[same[0]]
     later = [p for p in paths if found[p][0] > time and found[p][1] > number]
     return [
@@ -100,23 +111,4 @@ def _newest_first(folders: set[str], cfg: Config,
 
 
 def _same(path: str, named: str) -> bool:
-    # A work_dir may have been moved since.
     return osp.basename(path) == osp.basename(named)
-
-
-def _delete_unfinished(folder: str) -> None:
-    for path in glob.glob(
-            unfinished_name(osp.join(glob.escape(folder), '*.pth'), '*')):
-        process = path.rpartition('.')[2]
-        if process.isdigit() and not _runs(int(process)):
-            os.remove(path)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -10,8 +10,7 @@ from mmengine.runner import Runner
 from ..kept_kernels import KernelKeepingHook
 from .data_check import unreadable_json
 from .distributed import join_on_cpu
-from .errors import CommandError, describe
-from .keep_hook import KeepUntilSavedHook
+from .errors import CommandError, describe, lack_of_room
 
 
 def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
@@ -52,11 +51,11 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
             what = f'optim_wrapper, with the optimizer {optimizer},'
             runner.optim_wrapper = runner.build_optim_wrapper(
                 runner.optim_wrapper)
-        if 'train' in splits:
-            runner.register_hook(KeepUntilSavedHook())
         if not any(isinstance(h, KernelKeepingHook) for h in runner.hooks):
             runner.register_hook(KernelKeepingHook())
     except Exception as error:
+        if lack_of_room(error):
+            raise
         damaged = part and unreadable_json(cfg, part)
         if damaged:
             raise CommandError(damaged) from error

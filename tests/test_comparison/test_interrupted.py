@@ -110,7 +110,7 @@ def test_an_interrupt_leaves_no_training(number, task):
     assert len(running(task)) >= 2
     # To this process alone, as by kill; Ctrl-C in a shell is for all.
     process.send_signal(number)
-    assert process.wait(60) == 1
+    assert process.wait(60) == 128 + number
     assert 'give the same command again' in process.stdout.read()
     assert not running(task)
     assert not (task / 'docs').exists()

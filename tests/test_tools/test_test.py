@@ -132,6 +132,8 @@ def test_draws_beside_ground_truth(shapes, task, scope, measure, prediction,
           ], ['nothing.py', 'has no model, test_dataloader']),
         (['tiny.py', 'none.pth'
           ], ['none.pth', 'checkpoint', 'there is no such file']),
+        (['tiny.py', 'tiny.pth', '--out', 'tiny.py/out.pkl'
+          ], ['tiny.py is no folder: choose another place']),
         (['tiny.py', 'tiny.pth', '--out', 'out.json'
           ], ['--out out.json', '*.pkl']),
         (['tiny.py', 'tiny.pth', '--show-dir', 'shown', '--tta'

@@ -11,7 +11,6 @@ turns, when nothing is trained any more.
 """
 import argparse
 import json
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -113,24 +112,19 @@ def do_runs(args: argparse.Namespace, runs: list[Run]) -> list[str]:
     """Do runs, so many at a time, and say how long the rest takes."""
     trainings = Trainings(args.out, args.work_dir, args.threads)
     failures, start = [], time.time()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        # What is under way is ended before the pool waits for it.
-        with ThreadPoolExecutor(args.jobs) as pool, trainings:
-            futures = {pool.submit(trainings.do, run): run for run in runs}
-            for number, future in enumerate(as_completed(futures), 1):
-                failure = future.result()
-                if failure:
-                    failures.append(failure)
-                left = (time.time() - start) / number * (len(runs) - number)
-                print(
-                    f'{number} of {len(runs)} runs, '
-                    f'{futures[future].folder} {futures[future].name}; about '
-                    f'{left / 60:.0f} min left',
-                    flush=True)
-    except KeyboardInterrupt:
-        raise CommandError(
-            'stopped: give the same command again to go on') from None
+    # What is under way is ended before the pool waits for it.
+    with ThreadPoolExecutor(args.jobs) as pool, trainings:
+        futures = {pool.submit(trainings.do, run): run for run in runs}
+        for number, future in enumerate(as_completed(futures), 1):
+            failure = future.result()
+            if failure:
+                failures.append(failure)
+            left = (time.time() - start) / number * (len(runs) - number)
+            print(
+                f'{number} of {len(runs)} runs, '
+                f'{futures[future].folder} {futures[future].name}; about '
+                f'{left / 60:.0f} min left',
+                flush=True)
     return failures
 
 

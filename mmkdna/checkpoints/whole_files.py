@@ -1,4 +1,4 @@
-"""Whatever a command writes through mmengine is whole or not there."""
+"""Whatever mmengine writes for a while is whole or not there."""
 from __future__ import annotations
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import IO, ContextManager, Iterator
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import checkpoint_hook
 
-from ..checkpoints.writing import written_whole
+from .writing import written_whole
 
 
 class WholeFileBackend(LocalBackend):
@@ -41,6 +41,9 @@ class WholeFileBackend(LocalBackend):
 @contextmanager
 def whole_files() -> Iterator[None]:
     """Have mmengine write checkpoints, and what names the last, as a whole."""
+    if hasattr(checkpoint_hook, 'open'):  # within another such context
+        yield
+        return
     register_backend('local', WholeFileBackend, force=True, prefixes='')
     # All that this module opens is the file last_checkpoint, to write it.
     checkpoint_hook.open = _open
