@@ -47,6 +47,9 @@ def fit_adapter(weights: Weights, conv: KernelDNAConv2d, child: str,
     adapter, key = conv.adapter, f'{child}.weight'
     assert adapter is not None
     own = weights[key]
+    if not own.is_floating_point():
+        # Factors of 2 could run over.
+        own = own.double()
     kernel = source = own.double()
     filters = spatial = torch.ones_like(kernel[:1, :1, :1, :1])
     if child != parent:
@@ -114,10 +117,10 @@ def _fill_adapter(weights: Weights, prefix: str, adapter: Adapter,
     values = dict(adapter.state_dict())
     if adapter.filter is not None:
         values['filter'] = (filters - 1).to(adapter.filter).expand_as(
-            adapter.filter)
+            adapter.filter).contiguous()
     if adapter.spatial is not None:
         values['spatial'] = (spatial - 1).to(adapter.spatial).expand_as(
-            adapter.spatial)
+            adapter.spatial).contiguous()
     if adapter.gate is not None:
         for name in ('gate.fc2.weight', 'gate.fc2.bias'):
             values[name] = torch.zeros_like(values[name])

@@ -149,6 +149,9 @@ class Rival(UnitConv):
         if (self.dynamic and brought <= {'weight', 'bias'}
                 and weight is not None and weight.shape == self.weight_shape):
             del state_dict[f'{prefix}weight']
+            weight = weight.detach()
+            if not weight.is_floating_point():
+                weight = weight.float()
             for key, value in self.plain_start(weight).items():
                 state_dict[prefix + key] = value
         super()._load_from_state_dict(state_dict, prefix, *args)
