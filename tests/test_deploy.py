@@ -140,7 +140,7 @@ def test_the_deployed_and_the_fused_model_answer_the_same(name, dtype):
 @pytest.mark.parametrize('norm_cfg', [None] + [
     dict(type='BN', eps=0.1),
     dict(type='SyncBN'),
-    dict(type='GN', num_groups=2)
+    dict(type='GN', num_groups=1)
 ])
 @pytest.mark.parametrize('share', [True, False])
 @pytest.mark.parametrize('bias', [True, False])

@@ -43,8 +43,7 @@ def make(kind, further=None, **options):
     conv_cfg = dict(type='KernelDNA', **options) if options else None
     with DefaultScope.overwrite_default_scope('mmdet'):
         return MODELS.build(
-            dict(
-                HEADS[kind], type=kind, conv_cfg=conv_cfg, **(further or {})))
+            dict(HEADS[kind], type=kind, conv_cfg=conv_cfg, **(further or {})))
 
 
 @torch.no_grad()
@@ -65,8 +64,9 @@ def test_a_module_is_one_under_all_its_names(kind):
 
 
 @heads
-@pytest.mark.parametrize('options', [dict(share=False),
-                                     dict(keep_own_kernel=True)])
+@pytest.mark.parametrize(
+    'options',
+    [dict(share=False), dict(keep_own_kernel=True)])
 def test_plain_weights_give_what_the_stock_head_gives(kind, options):
     stock, ours = randomize(make(kind)), make(kind, **options)
     weights = stock.state_dict()

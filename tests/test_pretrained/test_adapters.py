@@ -47,20 +47,24 @@ def whole_numbers():
     }
 
 
-@pytest.mark.parametrize('given', [['0.0.weight'], ['0.0.weight', '0.1.weight']
-                                   ])
-@pytest.mark.parametrize(
-    'options', [dict(), dict(share=False),
-                dict(keep_own_kernel=True),
-                dict(share=False, modulation=('channel', ))])
+@pytest.mark.parametrize('given',
+                         [['0.0.weight'], ['0.0.weight', '0.1.weight']])
+@pytest.mark.parametrize('options', [
+    dict(),
+    dict(share=False),
+    dict(keep_own_kernel=True),
+    dict(share=False, modulation=('channel', ))
+])
 def test_whole_numbers_are_fitted_as_floats_are(given, options):
     weights = {key: whole_numbers()[key] for key in given}
     ours, theirs = make_kin(**options), make_kin(**options)
     theirs.load_state_dict(ours.state_dict())
     ours.load_state_dict(dict(weights), strict=False)
-    theirs.load_state_dict({key: value.double()
-                            for key, value in weights.items()},
-                           strict=False)
+    theirs.load_state_dict(
+        {
+            key: value.double()
+            for key, value in weights.items()
+        }, strict=False)
     for key, value in theirs.state_dict().items():
         assert torch.equal(ours.state_dict()[key], value), key
 
