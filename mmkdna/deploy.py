@@ -46,9 +46,9 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
         gate = None if conv.adapter is None else conv.adapter.gate
         if gate is not None and not isinstance(gate.fc1, nn.Linear):
             raise RuntimeError(
-                f'the gate of {name} has a {type(gate.fc1).__name__} where an '
-                'nn.Linear is expected, into which its norm is folded: call '
-                'mmkdna.switch_to_deploy(model) before quantizing')
+                f'the gate of {name} has a layer of {type(gate.fc1)!r} where '
+                'an nn.Linear is expected, into which its norm is folded: '
+                'call mmkdna.switch_to_deploy(model) before quantizing')
     convs = named.values()
     for conv in convs:
         if parametrize.is_parametrized(conv):

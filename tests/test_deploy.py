@@ -290,6 +290,17 @@ def test_other_weights_for_a_parent_are_no_folding():
     assert torch.equal(answers(module, x), answers(other, x))
 
 
+def test_what_is_deleted_and_put_back_is_no_folding():
+    # FSDP does so with every parameter.
+    module, x, before = pairs(bias=True)
+    parent = module.stage[1].conv
+    for name in ('weight', 'bias'):
+        value = getattr(parent, name)
+        delattr(parent, name)
+        setattr(parent, name, nn.Parameter(value.detach().clone()))
+    assert torch.equal(answers(module, x), before)
+
+
 def test_a_parent_without_a_bias_gets_none():
     parent = pairs()[0].stage[1].conv
     with pytest.raises(RuntimeError, match='switch_to_deploy'):
