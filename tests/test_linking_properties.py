@@ -19,10 +19,10 @@ CONVS = st.tuples(
     st.just('conv'), st.sampled_from((4, 8)), st.sampled_from((1, 3)))
 AGAIN = st.tuples(st.just('again'), st.integers(0, 5))
 MODULES = st.recursive(
-    st.one_of(CONVS, CONVS, CONVS, AGAIN), lambda part: st.builds(
-        lambda kind, parts: (kind, *parts),
-        st.sampled_from(('sequential', 'list', 'unit')),
-        st.lists(part, min_size=1, max_size=5)),
+    st.one_of(CONVS, CONVS, CONVS, AGAIN),
+    lambda part: st.builds(lambda kind, parts: (kind, *parts),
+                           st.sampled_from(('sequential', 'list', 'unit')),
+                           st.lists(part, min_size=1, max_size=5)),
     max_leaves=14)
 seen = []
 
@@ -66,8 +66,8 @@ def test_any_nesting(description):
     table = sharing_table(module)
     assert sum(row.own_parameters for row in table) == expected
     assert len(table) == len(convs)
-    assert set(first_names(module).values()) <= set(dict(
-        module.named_modules()))
+    assert set(first_names(module).values()) <= set(
+        dict(module.named_modules()))
     assert link_kernels(module) == []
 
 
@@ -80,8 +80,9 @@ def test_a_convolution_that_is_replaced_after_linking(description, data):
         return
     name = data.draw(st.sampled_from(sorted(convs)), 'replaced')
     old = convs[name]
-    for path in [name, *(n for n, f in first_names(module).items()
-                         if f == name)]:
+    for path in [
+            name, *(n for n, f in first_names(module).items() if f == name)
+    ]:
         around, _, last = path.rpartition('.')
         setattr(
             module.get_submodule(around), last,
@@ -107,9 +108,10 @@ def test_another_process_links_the_same():
                           env=dict(
                               os.environ,
                               PYTHONHASHSEED='5',
-                              PYTHONPATH=os.pathsep.join(
-                                  [str(ROOT),
-                                   os.environ.get('PYTHONPATH', '')])),
+                              PYTHONPATH=os.pathsep.join([
+                                  str(ROOT),
+                                  os.environ.get('PYTHONPATH', '')
+                              ])),
                           input=json.dumps(modules),
                           text=True,
                           stdout=subprocess.PIPE,

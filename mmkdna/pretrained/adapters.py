@@ -44,8 +44,7 @@ def fit_adapter(weights: Weights, conv: KernelDNAConv2d, child: str,
     Returns:
         Fit: How well the child's kernel comes back.
     """
-    adapter, key = conv.adapter, f'{child}.weight'
-    assert adapter is not None
+    adapter, key = _adapter_of(conv), f'{child}.weight'
     own = weights[key]
     if not own.is_floating_point():
         # Factors of 2 could run over.
@@ -83,6 +82,20 @@ def fit_adapter(weights: Weights, conv: KernelDNAConv2d, child: str,
         child, parent, float(error),
         float(
             F.cosine_similarity(derived.flatten(1), kernel.flatten(1)).mean()))
+
+
+def _adapter_of(conv: KernelDNAConv2d) -> Adapter:
+    """The adapter of a child, or a new one where it has no values yet."""
+    adapter = conv.adapter
+    assert adapter is not None
+    if not any(value.is_meta for value in adapter.state_dict().values()):
+        return adapter
+    new = Adapter(conv.weight_shape, conv.in_channels, conv.options)
+    if conv.parent is None and new.gate is not None:
+        # After deploying.
+        new.filter = new.spatial = None
+        new.gate.fold_norm()
+    return new
 
 
 def _norm_ratio(kernel: Tensor, source: Tensor, dims: tuple[int,

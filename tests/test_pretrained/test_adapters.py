@@ -40,6 +40,23 @@ def test_assigned_factors_can_be_trained(share):
             parameter.mul_(2)
 
 
+@pytest.mark.parametrize('options', [
+    dict(),
+    dict(share=False),
+    dict(keep_own_kernel=True),
+    dict(deploy=True),
+    dict(modulation=('filter', ))
+])
+def test_plain_weights_make_up_a_model_without_values(options):
+    module, twin = make_kin(**options).to('meta'), make_kin(**options)
+    weights = weights_of_kin()
+    module.load_state_dict(weights, assign=True)
+    twin.load_state_dict(weights)
+    # Gates start the same for all images, whatever is before fc2.
+    x = torch.randn(2, 8, 6, 6)
+    assert torch.equal(module.eval()(x), twin.eval()(x))
+
+
 def whole_numbers():
     return {
         key: (50 * value).round().to(torch.int8)

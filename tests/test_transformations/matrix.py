@@ -145,8 +145,8 @@ def cell(row, name):
     """
     with _quietly():
         (verdict, said), deployed_after = try_on(row, name, 'trained')
-        if name in RIVALS:
-            # There is nothing to deploy.
+        if name in RIVALS or not row.deployed:
+            # There is nothing to deploy, or it is tested elsewhere.
             deployed, deployed_said = verdict, said
         else:
             (deployed, deployed_said), _ = try_on(row, name, 'deployed')

@@ -49,22 +49,25 @@ class Transformation(NamedTuple):
         tolerance (float): Of the answers, relative.
         gradients (bool): Whether gradients are to stay the same as well.
         quick (bool): Whether the default tests have it.
+        deployed (bool): Whether the deployed model is tried as well.
     """
     name: str
     apply: Callable
     tolerance: float
     gradients: bool
     quick: bool
+    deployed: bool = True
 
 
 TABLE = []
 
 
-def row(name, tolerance=FLOAT32, gradients=False, quick=True):
+def row(name, tolerance=FLOAT32, gradients=False, quick=True, deployed=True):
 
     def add(function):
         TABLE.append(
-            Transformation(name, function, tolerance, gradients, quick))
+            Transformation(name, function, tolerance, gradients, quick,
+                           deployed))
         return function
 
     return add
@@ -430,7 +433,8 @@ def _(net, x):
     return Done(torch.export.export(net, (x, )).module(), x)
 
 
-@row('`torch.compile`', quick=False)
+# Tracing takes half a minute; tests/test_compile.py has the deployed forms.
+@row('`torch.compile`, as trained', quick=False, deployed=False)
 def _(net, x):
     torch._dynamo.reset()
     compiled = torch.compile(net, fullgraph=True, backend='eager')
