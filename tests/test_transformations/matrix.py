@@ -25,8 +25,7 @@ from mmkdna.analysis.tables import markdown_table
 from mmkdna.sharing import named_convs
 from tests.runs import ROOT
 from tests.test_transformations.models import CASES, RIVALS, X, build
-from tests.test_transformations.transformations import (TABLE,
-                                                        assert_close,
+from tests.test_transformations.transformations import (TABLE, assert_close,
                                                         assert_same_gradients,
                                                         backward, gradients)
 
@@ -122,8 +121,9 @@ def _after_an_error(error, net, expected):
 
 def _verdict(error):
     """Tell what we refuse from what goes wrong."""
-    frames = [frame.filename for frame in traceback.extract_tb(
-        error.__traceback__)]
+    frames = [
+        frame.filename for frame in traceback.extract_tb(error.__traceback__)
+    ]
     text = str(error)
     refused = (
         Path(frames[-1]).is_relative_to(PACKAGE) or 'switch_to_deploy' in text)
@@ -203,15 +203,17 @@ def section(log=print):
         numbers = {}
         for text, said in cells:
             if said and text not in numbers:
-                notes.append(_short(said))
-                numbers[text] = len(notes)
+                if _short(said) not in notes:
+                    notes.append(_short(said))
+                numbers[text] = 1 + notes.index(_short(said))
         body.append((row.name, *(text + (f' [{numbers[text]}]' if said else '')
                                  for text, said in cells)))
     table = markdown_table(('', *CASES), body)
-    listed = '\n'.join(
-        f'{number}. `{said}`' for number, said in enumerate(notes, 1))
-    versions = ', '.join(f'{name} {importlib.import_module(name).__version__}'
-                         for name in LIBRARIES)
+    listed = '\n'.join(f'{number}. `{said}`'
+                       for number, said in enumerate(notes, 1))
+    versions = ', '.join(
+        name + ' ' + importlib.import_module(name).__version__.split('+')[0]
+        for name in LIBRARIES)
     return (f'{heading()}\n\n{versions}.\n\n{table}\n\n'
             f'What is said, of the first model:\n\n{listed}\n')
 
@@ -254,9 +256,8 @@ def cells_of(text):
         dict[str, dict[str, str]]: By transformation, the cell of each model
         without the number of its note.
     """
-    head, _, *rows = [[
-        part.strip() for part in line.strip('|').split('|')
-    ] for line in text.splitlines() if line.startswith('|')]
+    head, _, *rows = [[part.strip() for part in line.strip('|').split('|')]
+                      for line in text.splitlines() if line.startswith('|')]
     return {
         row[0]: {
             name: re.sub(r' \[\d+\]$', '', text)

@@ -151,9 +151,9 @@ def shared_convs(net):
     found = {
         name: (conv, 'experts' if isinstance(conv, Rival) else 'weight')
         for name, conv in net.named_modules()
-        if getattr(conv, 'role', 'plain') != 'plain' or getattr(
-            conv, 'adapter', None) is not None or getattr(
-                conv, 'dynamic', False)
+        if getattr(conv, 'role', 'plain') != 'plain'
+        or getattr(conv, 'adapter', None) is not None
+        or getattr(conv, 'dynamic', False)
     }
     return found or {
         name: (conv, 'weight')

@@ -11,8 +11,9 @@ from tests.utils import make_kin
 for host in ('mmdet', 'mmseg', 'mmpretrain'):
     pytest.importorskip(host)
 QUICK = 'KernelDNAResNet'
-VERDICTS = {'pass', 'deploy before', 'pass; deploy before', 'refused',
-            'skipped'}
+VERDICTS = {
+    'pass', 'deploy before', 'pass; deploy before', 'refused', 'skipped'
+}
 
 
 @pytest.fixture(scope='module')
@@ -33,8 +34,7 @@ def test_no_cell_is_empty(page):
 
 
 @pytest.mark.parametrize(
-    'row, model',
-    [
+    'row, model', [
         pytest.param(
             row,
             model,
@@ -71,9 +71,9 @@ def error_of_ours_that_changes_it(net, x):
     raise RuntimeError('switch_to_deploy')
 
 
-@pytest.mark.parametrize('apply', [
-    wrong_kernel, no_gradient, link_out_of_it, error_of_ours_that_changes_it
-])
+@pytest.mark.parametrize(
+    'apply',
+    [wrong_kernel, no_gradient, link_out_of_it, error_of_ours_that_changes_it])
 def test_what_is_wrong_does_not_pass(apply):
     wrong = Transformation('wrong', apply, 1e-5, True, True)
     (verdict, said), _ = matrix.try_on(wrong, QUICK, 'trained')

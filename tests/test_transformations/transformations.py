@@ -160,8 +160,10 @@ def _(net, x):
 def _(net, x):
     done = changed(net)
     done.load_state_dict(
-        {key: value.clone()
-         for key, value in net.state_dict().items()},
+        {
+            key: value.clone()
+            for key, value in net.state_dict().items()
+        },
         assign=True)
     return Done(done, x, None, done)
 
@@ -194,7 +196,8 @@ def _ema(net, x, update_buffers):
     ours, theirs = net.state_dict(), other.state_dict()
     averaged = dict(net.named_parameters())
     expected = {
-        key: 0.75 * ours[key] + 0.25 * theirs[key] if
+        key:
+        0.75 * ours[key] + 0.25 * theirs[key] if
         (key in averaged or
          (update_buffers and theirs[key].is_floating_point())) else theirs[key]
         for key in ours
@@ -508,10 +511,7 @@ def _(net, x):
 def one_process():
     """A group of this process alone."""
     torch.distributed.init_process_group(
-        'gloo',
-        store=torch.distributed.HashStore(),
-        rank=0,
-        world_size=1)
+        'gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         yield
     finally:

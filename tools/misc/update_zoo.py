@@ -115,7 +115,8 @@ def state_of(model):
         parts[key.partition('.')[0]].append(
             f'{key} {tuple(value.shape)} {value.dtype}')
     return {
-        part: f'{len(lines)} ' +
+        part:
+        f'{len(lines)} ' +
         hashlib.sha256('\n'.join(sorted(lines)).encode()).hexdigest()[:12]
         for part, lines in parts.items()
     }
@@ -133,8 +134,10 @@ def check_states(old, new):
     """
     for name, state in new.items():
         differ = [
-            part for part in {**old.get(name, {}), **state}
-            if name in old and old[name].get(part) != state.get(part)
+            part for part in {
+                **old.get(name, {}),
+                **state
+            } if name in old and old[name].get(part) != state.get(part)
         ]
         if differ:
             raise CommandError(
