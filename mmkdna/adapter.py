@@ -90,13 +90,20 @@ def _build_norm(norm_cfg: dict[str, Any] | None, channels: int) -> nn.Module:
     if norm_cfg is None:
         return nn.Identity()
     try:
-        return build_norm_layer(norm_cfg, channels)[1]
+        norm = build_norm_layer(norm_cfg, channels)[1]
     except (AssertionError, TypeError, ValueError) as error:
         raise ValueError(
             f'KernelDNA: norm_cfg={norm_cfg} is given, but a gate that '
             f'reduces to {channels} channels cannot have this norm ({error}): '
             'correct norm_cfg, change rd_ratio, or leave the convolution out '
             'with min_channels') from error
+    if isinstance(norm, nn.GroupNorm) and norm.num_groups == channels:
+        raise ValueError(
+            f'KernelDNA: norm_cfg={norm_cfg} is given, but a gate that '
+            f'reduces to {channels} channels has one number per group then, '
+            'so that its norm is the same for all images: take fewer groups, '
+            'raise rd_ratio, or leave the convolution out with min_channels')
+    return norm
 
 
 class Adapter(nn.Module):

@@ -64,6 +64,10 @@ class KernelDNAConv2d(KernelGuard, UnitConv, nn.Conv2d):
     options_type = SharingOptions
     options: SharingOptions
 
+    # Of the keys and shapes in a state dict, which says it beside them. Who
+    # changes these raises it, and has _load_from_state_dict take the old ones.
+    _version = 1
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.adapter: Adapter | None = None

@@ -38,9 +38,18 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: If a child in ``model`` has its parent outside of it.
             Nothing is changed then.
-        RuntimeError: If FSDP has the parents' kernels in pieces.
+        RuntimeError: If FSDP has the parents' kernels in pieces, or gates are
+            quantized.
     """
-    convs = named_convs(model).values()
+    named = named_convs(model)
+    for name, conv in named.items():
+        gate = None if conv.adapter is None else conv.adapter.gate
+        if gate is not None and not isinstance(gate.fc1, nn.Linear):
+            raise RuntimeError(
+                f'the gate of {name} has a layer of {type(gate.fc1)!r} where '
+                'an nn.Linear is expected, into which its norm is folded: '
+                'call mmkdna.switch_to_deploy(model) before quantizing')
+    convs = named.values()
     for conv in convs:
         if parametrize.is_parametrized(conv):
             # In train mode a look at a spectral_norm changes it.

@@ -95,10 +95,10 @@ class KernelGuard(nn.Module):
 
         Whoever folds a norm sets another kernel and another bias, in either
         order, or a bias where there was none. What FSDP puts in place are
-        parts of the same weights.
+        parts of the same weights, or all of them after it has deleted them.
         """
         before = self._parameters.get(name)
-        if param is None or param is before:
+        if param is None or param is before or name not in self._parameters:
             return
         if before is not None and (before.shape != param.shape or hasattr(
                 before, 'placements') or hasattr(param, 'placements')):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .conv import KernelDNAConv2d
 from .linking import Link
+from .sharing import first_names
 
 
 def accept_shared_weights(unit: nn.Module, links: Sequence[Link]) -> None:
@@ -33,10 +34,13 @@ def _fold_before_loading(unit: nn.Module, state_dict: dict[str, Tensor],
                          prefix: str, *_: Any, links: Sequence[Link]) -> None:
     """Fold a unit's weights in a state dict right before torch loads it."""
     modules = dict(unit.named_modules())
+    further = first_names(unit)
     for child, parent in links:
         conv = modules.get(child)
-        if isinstance(conv, KernelDNAConv2d):
-            _fold(conv, state_dict, f'{prefix}{child}.',
+        if not isinstance(conv, KernelDNAConv2d):
+            continue
+        for name in (child, *(n for n in further if further[n] == child)):
+            _fold(conv, state_dict, f'{prefix}{name}.',
                   f'{prefix}{parent}.weight')
 
 

@@ -52,6 +52,26 @@ def children_of(module: nn.Module) -> Iterator[KernelDNAConv2d]:
             yield conv
 
 
+def first_names(module: nn.Module) -> dict[str, str]:
+    """Find the modules that are registered under several names.
+
+    Heads do so whose levels share convolutions, as mmdet's RTMDet.
+
+    Args:
+        module (nn.Module): Any module.
+
+    Returns:
+        dict[str, str]: Each further name to the first, which is the one that
+        ``named_modules`` gives, in the order in which torch loads them.
+    """
+    first = {child: name for name, child in module.named_modules()}
+    return {
+        name: first[child]
+        for name, child in module.named_modules(remove_duplicate=False)
+        if name != first[child]
+    }
+
+
 class SharingRow(NamedTuple):
     """One KernelDNA convolution in a :func:`sharing_table`.
 

@@ -93,6 +93,40 @@ class UnitConv(nn.Module):
         return (self.out_channels, self.in_channels // self.groups,
                 *self.kernel_size)
 
+    @property
+    def qconfig(self) -> Any:
+        """Any: What ``torch.ao.quantization`` sets; nothing unless it does.
+
+        It swaps what is an ``nn.Conv2d`` and no subclass of it, and says
+        nothing of what it leaves in float. None leaves it so, as there.
+
+        Raises:
+            RuntimeError: If anything but None is set.
+        """
+        try:
+            return self.__dict__['qconfig']
+        except KeyError:
+            raise AttributeError('qconfig') from None
+
+    @qconfig.setter
+    def qconfig(self, value: Any) -> None:
+        if value is not None:
+            self._refuse_quantization()
+        self.__dict__['qconfig'] = value
+
+    @qconfig.deleter
+    def qconfig(self) -> None:
+        del self.__dict__['qconfig']
+
+    def _refuse_quantization(self) -> None:
+        raise RuntimeError(
+            f'a {type(self).__name__} is to be quantized, but '
+            'torch.ao.quantization swaps nn.Conv2d only, and would leave this '
+            'one in float: quantize the file that '
+            'tools/deployment/export_onnx.py writes after '
+            'mmkdna.switch_to_deploy(model), or say qconfig = None on the '
+            'convolutions that are to stay in float')
+
     def trace_as_leaf(self, x: Proxy) -> Any:
         """Have torch.fx see one convolution, as it sees an ``nn.Conv2d``.
 
@@ -105,6 +139,8 @@ class UnitConv(nn.Module):
             Proxy: The output.
         """
         tracer: Any = x.tracer
+        if type(tracer).__name__ == 'QuantizationTracer':
+            self._refuse_quantization()
         return tracer.create_proxy('call_module', tracer.path_of_module(self),
                                    (x, ), {})
 

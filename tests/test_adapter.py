@@ -98,12 +98,24 @@ def test_rd_ratio_without_a_channel_is_told_with_one_that_works():
 @pytest.mark.parametrize('norm_cfg, norm', [
     (dict(type='BN'), nn.BatchNorm2d),
     (dict(type='SyncBN'), nn.SyncBatchNorm),
-    (dict(type='GN', num_groups=2), nn.GroupNorm),
+    (dict(type='GN', num_groups=1), nn.GroupNorm),
     (None, nn.Identity),
 ])
 def test_norm_cfg(norm_cfg, norm):
     adapter = make_adapter(norm_cfg=norm_cfg)
     assert isinstance(adapter.gate.norm, norm)
+
+
+@pytest.mark.parametrize('channels, groups', [(8, 2), (4, 1)])
+def test_a_norm_of_single_numbers_is_refused(channels, groups):
+    shape, norm_cfg = (channels, 8, 3, 3), dict(type='GN', num_groups=groups)
+    with pytest.raises(ValueError) as error:
+        make_adapter(shape, norm_cfg=norm_cfg)
+    message = str(error.value)
+    assert f'num_groups\': {groups}' in message
+    assert f'reduces to {groups} channels' in message
+    assert 'fewer groups' in message and 'rd_ratio' in message
+    make_adapter(shape, rd_ratio=0.5, norm_cfg=norm_cfg)
 
 
 def test_norm_cfg_settings_reach_the_norm():

@@ -159,10 +159,12 @@ def test_any_child_equals_the_formula(data):
     norm = draw(st.sampled_from((None, 'batch', 'group')), 'norm')
     norm_cfg = dict(
         batch=dict(type='BN'), group=dict(type='GN', num_groups=1)).get(norm)
+    # The gate's norm is to have more than one number in a group.
+    least = 2 if norm == 'group' else 1
     parts = draw(st.sets(st.sampled_from(('filter', 'spatial', 'channel'))))
     child = make_child(
-        draw(st.integers(1, 4), 'C_in') * 2 * groups,
-        draw(st.integers(1, 4), 'C_out') * 2 * groups,
+        draw(st.integers(least, 4), 'C_in') * 2 * groups,
+        draw(st.integers(least, 4), 'C_out') * 2 * groups,
         draw(st.sampled_from(EVERY_SIZE), 'kernel size'),
         stride=stride,
         padding=padding,

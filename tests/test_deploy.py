@@ -140,7 +140,7 @@ def test_the_deployed_and_the_fused_model_answer_the_same(name, dtype):
 @pytest.mark.parametrize('norm_cfg', [None] + [
     dict(type='BN', eps=0.1),
     dict(type='SyncBN'),
-    dict(type='GN', num_groups=2)
+    dict(type='GN', num_groups=1)
 ])
 @pytest.mark.parametrize('share', [True, False])
 @pytest.mark.parametrize('bias', [True, False])
@@ -288,6 +288,17 @@ def test_other_weights_for_a_parent_are_no_folding():
     module.eval()
     module.load_state_dict(other.state_dict(), assign=True)
     assert torch.equal(answers(module, x), answers(other, x))
+
+
+def test_what_is_deleted_and_put_back_is_no_folding():
+    # FSDP does so with every parameter.
+    module, x, before = pairs(bias=True)
+    parent = module.stage[1].conv
+    for name in ('weight', 'bias'):
+        value = getattr(parent, name)
+        delattr(parent, name)
+        setattr(parent, name, nn.Parameter(value.detach().clone()))
+    assert torch.equal(answers(module, x), before)
 
 
 def test_a_parent_without_a_bias_gets_none():

@@ -58,7 +58,7 @@ def test_nothing_is_linked_where_rd_ratio_leaves_no_channel():
 
 def test_nothing_is_linked_where_a_norm_does_not_fit():
     norm_cfg = dict(type='GN', num_groups=4)
-    convs = {f'layer1.{i}': (16, 16, 3) for i in range(2)}
+    convs = {f'layer1.{i}': (32, 32, 3) for i in range(2)}
     # 6 channels between the linear layers, which 4 groups do not divide.
     convs.update({f'layer2.{i}': (24, 24, 3) for i in range(2)})
     module = make_module(convs, norm_cfg=norm_cfg)

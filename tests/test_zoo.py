@@ -1,5 +1,6 @@
 """Every config of the repository, its metafile, and the tables."""
 import inspect
+import json
 from collections import defaultdict
 
 import pytest
@@ -12,9 +13,10 @@ from torch import nn
 
 from mmkdna.analysis import image_shape, model_cost
 from mmkdna.launch.class_check import check_classes
+from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import init_model
 from tests.runs import ROOT, load_tool
-from tests.utils import children_of, kernel_dna, make_images
+from tests.utils import children_of, kernel_dna, make_images, make_kin
 
 CONFIGS = sorted(
     path for path in ROOT.glob('configs/*/*.py') if path.parts[-2] != '_base_')
@@ -23,6 +25,7 @@ TABLES = [
     ROOT / 'README.md', ROOT / 'docs' / 'zoo.md',
     *(folder / 'README.md' for folder in FOLDERS)
 ]
+STATES = json.loads((ROOT / 'tests' / 'state_dicts.json').read_text())
 # What makes a config another one, beside its schedule.
 RECIPE = ('model', 'data_preprocessor', 'train_dataloader', 'test_dataloader',
           'optim_wrapper', 'custom_hooks')
@@ -60,7 +63,8 @@ def test_a_config_is_what_its_metafile_says(path, seen, recipes):
     key = repr(config.model), repr(config.get('data_preprocessor'))
     if key not in seen:
         model = init_model(config)
-        seen[key] = model_cost(model, image_shape(config))
+        seen[key] = (model_cost(model, image_shape(config)),
+                     load_tool('misc/update_zoo').state_of(model))
         answers(model, config.default_scope)
         takes_no_other_place(config.model, config.default_scope)
         trains_what_it_adds(model)
@@ -68,7 +72,9 @@ def test_a_config_is_what_its_metafile_says(path, seen, recipes):
             norms_what_varies(model)
         if path.parent.name == 'stock':
             starts(model)
-    cost = seen[key]
+    cost, state = seen[key]
+    # Where this fails, checkpoints of before do not load.
+    assert STATES[path.stem] == state
     assert (cost.children > 0) != any(word in path.name for word in PLAIN)
     entry, = (e for e in entries(path.parent) if e['Name'] == path.stem)
     figures = (cost.parameters, cost.flops, 'x'.join(map(str, cost.shape)),
@@ -211,6 +217,20 @@ def test_the_index_imports_every_metafile():
     assert index == [
         f'configs/{folder.name}/metafile.yml' for folder in FOLDERS
     ]
+
+
+def test_every_config_has_a_state_dict_that_is_held():
+    assert sorted(STATES) == sorted(path.stem for path in CONFIGS)
+
+
+def test_a_state_dict_that_has_changed_is_not_written():
+    tool = load_tool('misc/update_zoo')
+    model = make_kin()
+    old = dict(one=tool.state_of(model))
+    tool.check_states(old, dict(one=tool.state_of(make_kin()), other={}))
+    for changed in (model.double(), make_kin(3), nn.Sequential()):
+        with pytest.raises(CommandError, match='of one has other keys.* in 0'):
+            tool.check_states(old, dict(one=tool.state_of(changed)))
 
 
 def test_names_are_unique():

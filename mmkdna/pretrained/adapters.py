@@ -44,9 +44,11 @@ def fit_adapter(weights: Weights, conv: KernelDNAConv2d, child: str,
     Returns:
         Fit: How well the child's kernel comes back.
     """
-    adapter, key = conv.adapter, f'{child}.weight'
-    assert adapter is not None
+    adapter, key = _adapter_of(conv), f'{child}.weight'
     own = weights[key]
+    if not own.is_floating_point():
+        # Factors of 2 could run over.
+        own = own.double()
     kernel = source = own.double()
     filters = spatial = torch.ones_like(kernel[:1, :1, :1, :1])
     if child != parent:
@@ -82,6 +84,20 @@ def fit_adapter(weights: Weights, conv: KernelDNAConv2d, child: str,
             F.cosine_similarity(derived.flatten(1), kernel.flatten(1)).mean()))
 
 
+def _adapter_of(conv: KernelDNAConv2d) -> Adapter:
+    """The adapter of a child, or a new one where it has no values yet."""
+    adapter = conv.adapter
+    assert adapter is not None
+    if not any(value.is_meta for value in adapter.state_dict().values()):
+        return adapter
+    new = Adapter(conv.weight_shape, conv.in_channels, conv.options)
+    if conv.parent is None and new.gate is not None:
+        # After deploying.
+        new.filter = new.spatial = None
+        new.gate.fold_norm()
+    return new
+
+
 def _norm_ratio(kernel: Tensor, source: Tensor, dims: tuple[int,
                                                             ...]) -> Tensor:
     """Divide the norm of one kernel by that of the other.
@@ -114,10 +130,10 @@ def _fill_adapter(weights: Weights, prefix: str, adapter: Adapter,
     values = dict(adapter.state_dict())
     if adapter.filter is not None:
         values['filter'] = (filters - 1).to(adapter.filter).expand_as(
-            adapter.filter)
+            adapter.filter).contiguous()
     if adapter.spatial is not None:
         values['spatial'] = (spatial - 1).to(adapter.spatial).expand_as(
-            adapter.spatial)
+            adapter.spatial).contiguous()
     if adapter.gate is not None:
         for name in ('gate.fc2.weight', 'gate.fc2.bias'):
             values[name] = torch.zeros_like(values[name])

@@ -38,6 +38,49 @@ def make_kernels_of_matrices(modules: Modules, weights: Weights) -> None:
             weights[f'{name}.weight'] = matrix[:, :, None, None]
 
 
+def merge_names(weights: Weights,
+                first: dict[str, str]) -> tuple[Weights, dict[str, str]]:
+    """Put what a module is given under several names under its first one.
+
+    Args:
+        weights (dict[str, Tensor]): Weights by key.
+        first (dict[str, str]): From :func:`mmkdna.sharing.first_names`.
+
+    Returns:
+        tuple[dict[str, Tensor], dict[str, str]]: The weights; where a module
+        is given several, those that torch would load last. And those of
+        ``first`` under which something was given, for :func:`spread_names`.
+    """
+    merged: Weights = {}
+    found: dict[str, list[str]] = {}
+    for key, value in weights.items():
+        owner = key.rpartition('.')[0]
+        while owner and owner not in first:
+            owner = owner.rpartition('.')[0]
+        if owner:
+            found.setdefault(owner, []).append(key)
+        else:
+            merged[key] = value
+    names = {name: first[name] for name in first if name in found}
+    for name, module in names.items():
+        for key in found[name]:
+            merged[module + key[len(name):]] = weights[key]
+    return merged, names
+
+
+def spread_names(weights: Weights, names: dict[str, str]) -> None:
+    """Give a module its weights under all names that were given.
+
+    Args:
+        weights (dict[str, Tensor]): Weights by key; changed in place.
+        names (dict[str, str]): From :func:`merge_names`.
+    """
+    for name, first in names.items():
+        for key in list(weights):
+            if key.startswith(f'{first}.'):
+                weights[name + key[len(first):]] = weights[key]
+
+
 def rename_mobilenet(modules: Modules, weights: Weights, prefix: str,
                      errors: list[str]) -> Weights:
     """Give a MobileNetV2's keys the names that they have in a unit.

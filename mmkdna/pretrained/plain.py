@@ -2,16 +2,18 @@
 from __future__ import annotations
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from torch import nn
 
 from ..conv import KernelDNAConv2d
 from ..hosts import block_layers, rename_layers
-from ..sharing import named_convs
+from ..sharing import first_names, named_convs
 from .adapters import fit_adapter
 from .alignment import align_blocks
 from .layouts import (COUNTER, Modules, Weights, has_tensor,
-                      make_kernels_of_matrices, rename_mobilenet, state_shapes)
+                      make_kernels_of_matrices, merge_names, rename_mobilenet,
+                      spread_names, state_shapes)
 from .missing_blocks import (find_missing_blocks, find_stuck_blocks,
                              start_as_identity)
 from .report import PlainReport
@@ -49,6 +51,7 @@ def accepts_plain_weights(module: nn.Module) -> bool:
         for hook in module._load_state_dict_pre_hooks.values())
 
 
+@torch.no_grad()
 def _convert_before_loading(unit: Any, state_dict: Weights, prefix: str,
                             metadata: dict, strict: bool,
                             missing_keys: list[str],
@@ -74,7 +77,9 @@ def _convert_before_loading(unit: Any, state_dict: Weights, prefix: str,
     make_kernels_of_matrices(modules, weights)
     unit.plain_report = None
     if not any('.adapter.' in key for key in weights):
+        weights, names = merge_names(weights, first_names(unit))
         weights = _convert(unit, modules, weights, prefix, errors)
+        spread_names(weights, names)
     _drop_own_kernels(modules, weights)
 
     for key in keys:
@@ -200,11 +205,12 @@ def _kernels_of_other_parents(weights: Weights, modules: Modules,
     """Look up the kernels of parents that the weights do not mention.
 
     Returns:
-        dict[str, Tensor]: What the parents have now, by key.
+        dict[str, Tensor]: What the parents have now, by key, where the weights
+        are.
     """
     return {
         f'{parent}.weight':
-        modules[parent].weight.detach().to(weights[f'{child}.weight'])
+        modules[parent].weight.detach().to(weights[f'{child}.weight'].device)
         for child, parent in children.items()
         if f'{parent}.weight' not in weights
     }

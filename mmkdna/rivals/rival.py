@@ -1,7 +1,7 @@
 """What all conv types have in common that KernelDNA is compared with."""
 from __future__ import annotations
 import warnings
-from typing import Any, TypeVar
+from typing import Any, Callable, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -149,6 +149,9 @@ class Rival(UnitConv):
         if (self.dynamic and brought <= {'weight', 'bias'}
                 and weight is not None and weight.shape == self.weight_shape):
             del state_dict[f'{prefix}weight']
+            weight = weight.detach()
+            if not weight.is_floating_point():
+                weight = weight.float()
             for key, value in self.plain_start(weight).items():
                 state_dict[prefix + key] = value
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -208,6 +211,17 @@ class ExpertConv(Rival):
         finally:
             self._shown = 0
         return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any,
+               **kwargs: Any) -> ExpertConv:
+
+        def apply_to_filters(tensor: Tensor) -> Tensor:
+            # A memory format such as channels_last is one of kernels.
+            if tensor.dim() != 5:
+                return fn(tensor)
+            return fn(tensor.flatten(0, 1)).unflatten(0, tensor.shape[:2])
+
+        return super()._apply(apply_to_filters, *args, **kwargs)
 
     def _conv_forward(self, x: Tensor, weight: Tensor,
                       bias: Tensor | None) -> Tensor:

@@ -7,11 +7,12 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
+from mmkdna import KernelDNAConv2d
 from mmkdna.checkpoints.files import load_file
 from mmkdna.checkpoints.names import read_models, resolve
 from mmkdna.launch.model import init_model
 from tests.runs import ROOT
-from tests.utils import children_of
+from tests.utils import children_of, kernel_dna
 
 RELEASED = {
     name: model
@@ -83,6 +84,16 @@ def test_by_name_it_is_the_model_of_its_config(name):
     for key, value in loaded['state_dict'].items():
         assert torch.equal(model.state_dict()[key],
                            value.to(model.state_dict()[key])), key
+
+
+def test_released_weights_of_every_version_are_there():
+    """Those of each must load, strictly, as the test above has them do."""
+    versions = set()
+    for name, entry in RELEASED.items():
+        metadata = load_file(resolve(name))['state_dict']._metadata
+        model = init_model(Config.fromfile(ROOT / entry['Config']))
+        versions |= {metadata[conv]['version'] for conv in kernel_dna(model)}
+    assert versions == set(range(1, KernelDNAConv2d._version + 1))
 
 
 @pytest.mark.parametrize('name', RELEASED)

@@ -32,6 +32,78 @@ def test_assigned_weights_have_the_type_of_those_given(options):
 
 
 @pytest.mark.parametrize('share', [True, False])
+def test_assigned_factors_can_be_trained(share):
+    module = make_kin(share=share)
+    module.load_state_dict(weights_of_kin(), assign=True, strict=False)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(2)
+
+
+@pytest.mark.parametrize('options', [
+    dict(),
+    dict(share=False),
+    dict(keep_own_kernel=True),
+    dict(deploy=True),
+    dict(modulation=('filter', ))
+])
+def test_plain_weights_make_up_a_model_without_values(options):
+    module, twin = make_kin(**options).to('meta'), make_kin(**options)
+    weights = weights_of_kin()
+    module.load_state_dict(weights, assign=True)
+    twin.load_state_dict(weights)
+    # Gates start the same for all images, whatever is before fc2.
+    x = torch.randn(2, 8, 6, 6)
+    assert torch.equal(module.eval()(x), twin.eval()(x))
+
+
+def whole_numbers():
+    return {
+        key: (50 * value).round().to(torch.int8)
+        for key, value in weights_of_kin().items()
+    }
+
+
+@pytest.mark.parametrize('given',
+                         [['0.0.weight'], ['0.0.weight', '0.1.weight']])
+@pytest.mark.parametrize('options', [
+    dict(),
+    dict(share=False),
+    dict(keep_own_kernel=True),
+    dict(share=False, modulation=('channel', ))
+])
+def test_whole_numbers_are_fitted_as_floats_are(given, options):
+    weights = {key: whole_numbers()[key] for key in given}
+    ours, theirs = make_kin(**options), make_kin(**options)
+    theirs.load_state_dict(ours.state_dict())
+    ours.load_state_dict(dict(weights), strict=False)
+    theirs.load_state_dict(
+        {
+            key: value.double()
+            for key, value in weights.items()
+        }, strict=False)
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize('assign', [True, False])
+def test_parameters_are_taken_as_tensors_are(assign):
+    # With blocks whose channels are aligned.
+    network = plain()
+    weights = network.state_dict()
+    parameters = {**weights, **dict(network.named_parameters())}
+    ours, theirs = narrow(), narrow()
+    theirs.load_state_dict(ours.state_dict())
+    ours.load_state_dict(parameters, strict=False, assign=assign)
+    theirs.load_state_dict(weights, strict=False)
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value), key
+    assert all(p.is_leaf and p.requires_grad for p in ours.parameters())
+    stem = dict(network.named_parameters())['conv1.weight']
+    assert (ours.conv1.weight is stem) == assign
+
+
+@pytest.mark.parametrize('share', [True, False])
 def test_deployed_convolutions_get_neutral_gates(share):
     theirs, ours = plain(), narrow(deploy=True, share=share)
     load(ours, theirs.state_dict())

@@ -174,6 +174,16 @@ def test_what_takes_no_part_is_a_plain_convolution(kind, arguments, linked):
 
 
 @every
+def test_a_memory_format_is_taken(kind):
+    unit = chain(kind).eval()
+    x = torch.randn(2, 16, 6, 6)
+    expected = unit(x)
+    last = dict(memory_format=torch.channels_last)
+    unit.to(**last)
+    assert relative_error(unit(x.to(**last)), expected) <= 1e-5
+
+
+@every
 @pytest.mark.parametrize('host', MODELS)
 def test_one_image_trains(kind, host):
     make_model, units = MODELS[host]

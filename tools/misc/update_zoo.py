@@ -14,10 +14,17 @@ between
 
 and lists the configs whose paths match one of the patterns. Nothing is to be
 typed into metadata or tables by hand.
+
+``tests/state_dicts.json`` holds what the state dict of each model looks like.
+Where that has changed, checkpoints of before do not load, so nothing is
+written, unless ``--new-states`` says that it is meant.
 """
 import argparse
+import hashlib
+import json
 import os.path as osp
 import re
+from collections import defaultdict
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -32,6 +39,7 @@ from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import init_model
 
 ROOT = Path(__file__).resolve().parents[2]
+STATES = ROOT / 'tests' / 'state_dicts.json'
 DATASETS = dict(
     coco='COCO',
     ade20k='ADE20K',
@@ -72,13 +80,15 @@ def describe(path):
         path (Path): The config.
 
     Returns:
-        dict: Data, parameters, FLOPs of one image of the named shape,
-        children, and parameters and FLOPs without sharing.
+        tuple[dict, dict]: Data, parameters, FLOPs of one image of the named
+        shape, children, and parameters and FLOPs without sharing; and what
+        :func:`state_of` says.
     """
     cfg = Config.fromfile(path)
-    cost = model_cost(init_model(cfg), image_shape(cfg))
+    model = init_model(cfg)
+    cost = model_cost(model, image_shape(cfg))
     words = re.split('[-_]', path.stem)
-    return {
+    metadata = {
         'Training Data': next(DATASETS[w] for w in words if w in DATASETS),
         'Parameters': cost.parameters,
         'FLOPs': cost.flops,
@@ -87,6 +97,55 @@ def describe(path):
         'Plain Parameters': cost.plain_parameters,
         'Plain FLOPs': cost.plain_flops
     }
+    return metadata, state_of(model)
+
+
+def state_of(model):
+    """What the state dict of a model looks like, in short.
+
+    Args:
+        model (nn.Module): The model.
+
+    Returns:
+        dict[str, str]: By part, as backbone, the number of tensors and a hash
+        of their keys, shapes and types.
+    """
+    parts = defaultdict(list)
+    for key, value in model.state_dict().items():
+        parts[key.partition('.')[0]].append(
+            f'{key} {tuple(value.shape)} {value.dtype}')
+    return {
+        part:
+        f'{len(lines)} ' +
+        hashlib.sha256('\n'.join(sorted(lines)).encode()).hexdigest()[:12]
+        for part, lines in parts.items()
+    }
+
+
+def check_states(old, new):
+    """Tell that checkpoints of before do not load.
+
+    Args:
+        old (dict[str, dict]): By config, what the state dict looked like.
+        new (dict[str, dict]): What it looks like.
+
+    Raises:
+        CommandError: If a config is in both, and differs.
+    """
+    for name, state in new.items():
+        differ = [
+            part for part in {
+                **old.get(name, {}),
+                **state
+            } if name in old and old[name].get(part) != state.get(part)
+        ]
+        if differ:
+            raise CommandError(
+                f'the state dict of {name} has other keys, shapes or types '
+                f'than tests/state_dicts.json says, in {", ".join(differ)}: '
+                'checkpoints of before would not load; have them migrated '
+                '(_version and _load_from_state_dict of the module), or give '
+                '--new-states if another model is meant')
 
 
 def make_entry(path, old, collection, metadata):
@@ -262,6 +321,10 @@ def get_parser() -> argparse.ArgumentParser:
         type=lambda folder: Path(folder).resolve(),
         metavar='FOLDER',
         help='default: all that have a metafile')
+    parser.add_argument(
+        '--new-states',
+        action='store_true',
+        help='whether it is meant that checkpoints of before do not load')
     return parser
 
 
@@ -274,22 +337,32 @@ def main(args: argparse.Namespace) -> None:
             raise CommandError(f'{folder} is given as folder, but has no '
                                'metafile.yml: write one with its Collections')
     MMLogger.get_instance('update_zoo', log_level='ERROR')
+    states, texts = {}, {}
     for metafile, paths in find_configs().items():
         if folders and metafile.parent not in folders:
             continue
         text = yaml.safe_load(metafile.read_text())
         old = {model['Name']: model for model in text.get('Models') or []}
         collection = text['Collections'][0]['Name']
-        text['Models'] = [
-            make_entry(path, old.get(path.stem, {}), collection,
-                       describe(path)) for path in paths
-        ]
+        text['Models'] = []
+        for path in paths:
+            metadata, states[path.stem] = describe(path)
+            text['Models'].append(
+                make_entry(path, old.get(path.stem, {}), collection, metadata))
         data = sorted({m['Metadata']['Training Data'] for m in text['Models']})
         text['Collections'][0]['Metadata']['Training Data'] = (
             data[0] if len(data) == 1 else data)
+        texts[metafile] = text
+        print(f'{metafile.relative_to(ROOT)}: {len(paths)} configs')
+    old = json.loads(STATES.read_text())
+    if not args.new_states:
+        check_states(old, states)
+    for metafile, text in texts.items():
         metafile.write_text(
             yaml.dump(text, Dumper=Dumper, sort_keys=False, width=79))
-        print(f'{metafile.relative_to(ROOT)}: {len(paths)} configs')
+    names = {path.stem for paths in find_configs().values() for path in paths}
+    states = {n: s for n, s in {**old, **states}.items() if n in names}
+    STATES.write_text(json.dumps(states, indent=0, sort_keys=True) + '\n')
     index = [path.relative_to(ROOT).as_posix() for path in find_configs()]
     (ROOT / 'model-index.yml').write_text(
         yaml.dump(dict(Import=index), Dumper=Dumper))
