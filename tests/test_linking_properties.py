@@ -37,10 +37,22 @@ def parameters_of(conv):
     return channels + channels + (size * size if size > 1 else 0) + gate
 
 
+def build_or_refuse(description):
+    """Build it, unless a unit inside has a child of another one's parent."""
+    try:
+        return build(description)
+    except ValueError as error:
+        assert 'outside of that module' in str(error)
+        assert "'unit'" in repr(description) and "'again'" in repr(description)
+        return None, []
+
+
 @settings(max_examples=80)
 @given(MODULES)
 def test_any_nesting(description):
-    module, units = build(description)
+    module, units = build_or_refuse(description)
+    if module is None:
+        return
     convs = convs_of(module)
     seen.append(description)
     for conv in convs:
@@ -74,8 +86,8 @@ def test_any_nesting(description):
 @settings(max_examples=40)
 @given(MODULES, st.data())
 def test_a_convolution_that_is_replaced_after_linking(description, data):
-    module, _ = build(description)
-    convs = named_convs(module)
+    module, _ = build_or_refuse(description)
+    convs = {} if module is None else named_convs(module)
     if not convs:
         return
     name = data.draw(st.sampled_from(sorted(convs)), 'replaced')
