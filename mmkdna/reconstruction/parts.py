@@ -57,7 +57,7 @@ def find_parts(model: nn.Module,
     watched = {name for names in around.values() for name in names}
     for unit in {_unit_of(name, modules) for name in around}:
         watched |= set(_members(unit, modules[unit]))
-    calls = _calls(modules, watched, run)
+    calls = find_calls(modules, watched, run)
     children: dict[str, list[str]] = {}
     left_out = []
     for child, names in around.items():
@@ -87,22 +87,27 @@ def find_parts(model: nn.Module,
     return parts, left_out
 
 
-class _Call(NamedTuple):
+class PartCall(NamedTuple):
     """What a module takes and gives; two are equal if nothing was in
     between."""
     input: tuple[int, int]
     output: tuple[int, int]
 
 
-def _calls(modules: Modules, watched: set[str],
-           run: Callable[[], Any]) -> dict[str, list[_Call]]:
+def find_calls(modules: Modules, watched: set[str],
+               run: Callable[[], Any]) -> dict[str, list[PartCall]]:
     """Find the calls of modules that take one tensor, and give one.
 
+    Args:
+        modules (dict[str, nn.Module]): Modules by name.
+        watched (set[str]): Those that are looked at.
+        run (callable): Runs the model once.
+
     Returns:
-        dict[str, list[_Call]]: By name, in the order in which they are done
+        dict[str, list[PartCall]]: By name, in the order in which they are done
         first; empty for a module that takes or gives anything else.
     """
-    calls: dict[str, list[_Call]] = {}
+    calls: dict[str, list[PartCall]] = {}
     other: set[str] = set()
     # Kept, so that no two have the same id.
     alive: list[Tensor] = []
@@ -122,7 +127,7 @@ def _calls(modules: Modules, watched: set[str],
     def after(name: str, output: Any) -> None:
         calls.setdefault(name, [])
         if torch.is_tensor(output) and name not in other:
-            calls[name].append(_Call(inputs[name], state(output)))
+            calls[name].append(PartCall(inputs[name], state(output)))
         else:
             other.add(name)
 

@@ -16,6 +16,9 @@ WRONG = {
     'analysis_tools/browse_dataset': (['none.py'], 'none.py is given'),
     'analysis_tools/gates': (['none.py', 'none.pth',
                               '--images=none'], 'none.py is given'),
+    'analysis_tools/plan_sharing':
+    (['none.py', 'none.pth', '--images=none',
+      '--save=.3'], 'none.py is given'),
     'analysis_tools/similarity': (['none.py', 'none.pth',
                                    '--images=none'], 'none.py is given'),
     'analysis_tools/get_flops': (['none.py'], 'none.py is given'),

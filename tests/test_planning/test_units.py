@@ -1,0 +1,139 @@
+"""Units that may share, and the config of a plan."""
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import load_state_dict
+
+import mmkdna
+from mmkdna.launch.model import build_model
+from mmkdna.planning import (find_candidates, find_units, plan_text,
+                             unlinked_config)
+from mmkdna.planning.units import TOO_MANY
+from tests.runs import CONFIGS
+from tests.test_planning.networks import classifier
+
+DETECTOR = CONFIGS / '_base_/models/retinanet_r18-half_fpn_shapes.py'
+SEGMENTOR = CONFIGS / '_base_/models/fpn_r18-half_shapes.py'
+RELEASED = CONFIGS / 'released'
+PLAIN = {
+    'mmpretrain': RELEASED / 'resnet18-16ch-plain_1xb64-6e_cifar10.py',
+    'mmdet': RELEASED / 'retinanet_r18-half-plain_fpn_12e_shapes.py',
+    'mmseg': RELEASED / 'fpn_r18-half-narrow-plain_1xb16-350_shapes-128x128.py'
+}
+OURS = '''
+_base_ = '%s/_base_/mmkdna.py'
+default_scope = 'mmpretrain'
+model = dict(type='ImageClassifier', backbone=dict(%s))
+'''
+BACKBONES = {
+    'resnet':
+    'type="KernelDNAResNet", depth=18, base_channels=8, '
+    'stem_channels=8, conv_cfg=dict(type="KernelDNA", rd_ratio=0.5)',
+    'bottlenecks':
+    'type="KernelDNAResNet", depth=50, base_channels=4, '
+    'stem_channels=8, sharing_stages=()',
+    'mobilenet':
+    'type="KernelDNAMobileNetV2", widen_factor=0.5',
+    'convnext':
+    'type="KernelDNAConvNeXt", arch=dict('
+    'depths=[1, 1, 3, 1], channels=[8, 8, 16, 16])',
+    'conv_cfg':
+    'type="ResNet", depth=18, base_channels=8, stem_channels=8, '
+    'conv_cfg=dict(type="KernelDNA", stage_level=0)',
+}
+
+
+def names(cfg):
+    return [unit.name for unit in find_units(cfg)]
+
+
+def test_units_of_each_host():
+    for host, expected in (('mmpretrain', ['backbone']),
+                           ('mmdet', ['backbone', 'neck', 'bbox_head']),
+                           ('mmseg', ['backbone', 'neck', 'decode_head'])):
+        assert names(Config.fromfile(PLAIN[host])) == expected
+    roi = Config.fromfile(
+        str(CONFIGS / 'faster_rcnn/faster-rcnn_r50-kdna_fpn_1x_coco.py'))
+    assert names(roi) == ['backbone', 'neck', 'roi_head.bbox_head']
+
+
+def test_other_conv_types_are_left_alone():
+    backbone = dict(type='ResNet', depth=18)
+    assert names(classifier(backbone, type='ConvWS')) == []
+    assert names(classifier(backbone, type='Conv2d')) == ['backbone']
+    assert names(classifier(dict(backbone, dcn=dict(type='DCN')))) == []
+    assert names(classifier(dict(type='VisionTransformer'))) == []
+
+
+def planned(file, folder):
+    """A plan of two links of each unit, its config and its plain network."""
+    cfg = Config.fromfile(file)
+    units = find_units(cfg)
+    with pytest.warns(UserWarning, match='none shares'):
+        plain = build_model(unlinked_config(cfg, units))
+    links = {}
+    for one in find_candidates(plain, [unit.name for unit in units]):
+        pairs = links.setdefault(one.unit, {})
+        parents = set(pairs.values())
+        if (len(pairs) < 2 and not {one.child, one.parent} & set(pairs)
+                and one.child not in parents):
+            pairs[one.child] = one.parent
+    text = plan_text(str(file), ['mmkdna'], 'weights.pth', units, links, 'Two')
+    (folder / 'plan.py').write_text(text)
+    return Config.fromfile(folder / 'plan.py'), plain, links
+
+
+def check(cfg, plain, links):
+    """A config builds exactly the links, and takes the plain weights."""
+    model = build_model(cfg)
+    made = {
+        row.name: row.parent
+        for row in mmkdna.sharing_table(model) if row.parent
+    }
+    assert made == {
+        f'{unit}.{child}': f'{unit}.{parent}'
+        for unit, pairs in links.items()
+        for child, parent in pairs.items()
+    }
+    assert cfg.load_from == 'weights.pth'
+    load_state_dict(model, plain.state_dict(), strict=True)
+    parent = next(iter(made.values()))
+    assert torch.equal(
+        model.get_submodule(parent).weight,
+        plain.get_submodule(parent).weight)
+    return model
+
+
+@pytest.mark.parametrize('host', PLAIN)
+def test_a_plan_links_what_it_says(host, tmp_path):
+    cfg, plain, links = planned(PLAIN[host], tmp_path)
+    assert list(links) == names(cfg)[:len(links)]
+    check(cfg, plain, links)
+    comment, _, *lines = (tmp_path / 'plan.py').read_text().splitlines()
+    assert comment == '# Two' and max(map(len, lines)) < 80
+    assert len(lines) <= 3 + sum(3 + len(pairs) for pairs in links.values())
+
+
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_a_plan_over_one_of_ours(backbone, tmp_path):
+    file = tmp_path / 'ours.py'
+    file.write_text(OURS % (CONFIGS, BACKBONES[backbone]))
+    cfg, plain, links = planned(file, tmp_path)
+    model = check(cfg, plain, links)
+    child = next(iter(links['backbone']))
+    rd_ratio = model.backbone.get_submodule(child).options.rd_ratio
+    assert rd_ratio == (0.5 if backbone == 'resnet' else 0.25)
+
+
+def test_the_plain_network_has_no_links_yet():
+    cfg = classifier(rd_ratio=0.5, type='KernelDNA', keep_own_kernel=True)
+    units = find_units(cfg)
+    assert units[0].adapter == dict(rd_ratio=0.5, keep_own_kernel=True)
+    conv_cfg = unlinked_config(cfg, units).model.backbone.conv_cfg
+    assert conv_cfg == dict(
+        type='KernelDNA', rd_ratio=0.5, min_channels=TOO_MANY)
+
+
+def test_what_a_config_imports_is_imported(tmp_path):
+    text = plan_text('base.py', ['theirs', 'mmkdna'], 'a.pth', [], {}, '')
+    assert "imports=['theirs', 'mmkdna']" in text
