@@ -151,26 +151,24 @@ def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     expected = reconstruct(first, batches, forward, recipe, state=file)
     assert not file.exists()
     done = []
-    fit = whole_model._reconstruct_part
+    fit = whole_model._fit
 
-    def stopped(model, plain, part, *args):
+    def note(fitting, part, seed):
+        done.append(part.name)
+        fit(fitting, part, seed)
+
+    def stop(fitting, part, seed):
         if part.name == 'layer4':
             raise Stopped
-        done.append(part.name)
-        return fit(model, plain, part, *args)
+        note(fitting, part, seed)
 
     with monkeypatch.context() as patched:
-        patched.setattr(whole_model, '_reconstruct_part', stopped)
+        patched.setattr(whole_model, '_fit', stop)
         with pytest.raises(Stopped):
             reconstruct(
                 copy.deepcopy(again), batches, forward, recipe, state=file)
     assert done == ['layer3'] and file.exists()
-
-    def note(model, plain, part, *args):
-        done.append(part.name)
-        return fit(model, plain, part, *args)
-
-    monkeypatch.setattr(whole_model, '_reconstruct_part', note)
+    monkeypatch.setattr(whole_model, '_fit', note)
     kept = file.read_bytes()
     found = reconstruct(again, batches, forward, recipe, state=file)
     assert done == ['layer3', 'layer4'] and not file.exists()
