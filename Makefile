@@ -5,6 +5,9 @@
 #                the same on the other stacks of requirements/stacks, each in an
 #                environment of its own: upstream's last releases, and
 #                mmpretrain alone beside an mmcv without ops
+# make test-hosts
+#                install; tests of the host libraries themselves, with KernelDNA
+#                for every convolution; HOSTS='...' are arguments of its script
 # make test-slow install; whole trainings as well
 # make bench     install; how long layers, derivation, building, linking and
 #                folding take, beside the times stored last in benchmarks/times
@@ -17,10 +20,14 @@ VENV ?= $(if $(filter current,$(STACK)),.venv,.venv-$(STACK))
 BIN := $(abspath $(VENV))/bin
 PINS := requirements/stacks/$(STACK)
 export PATH := $(BIN):$(PATH)
-# As mmcv's own set-up reads it.
-export MMCV_WITH_OPS := $(if $(filter light,$(STACK)),0,1)
 
-.PHONY: install demo test test-classic test-light test-slow bench lint docs
+.PHONY: install demo test test-classic test-light test-hosts test-slow bench \
+    lint docs
+
+# A build that does not see torch has no ops; pip would keep it for others.
+INSTALL_MMCV = $(if $(filter light,$(STACK)),\
+    pip install --no-cache-dir -r $(PINS)/mmcv.txt,\
+    tools/install_mmcv.sh $(STACK))
 
 install: $(VENV)/.installed
 
@@ -43,7 +50,7 @@ $(VENV)/.torch: $(VENV)/.build $(PINS)/torch.txt
 	touch $@
 
 $(VENV)/.mmcv: $(VENV)/.torch $(PINS)/mmcv.txt
-	tools/install_mmcv.sh $(STACK)
+	$(INSTALL_MMCV)
 	touch $@
 
 $(VENV)/.openmmlab: $(VENV)/.mmcv $(PINS)/openmmlab.txt
@@ -63,8 +70,14 @@ demo: install
 test: install
 	python -m pytest -n auto -m 'not slow' $(PYTEST_ARGS)
 
-test-classic test-light: test-%:
-	$(MAKE) test STACK=$*
+test-classic:
+	$(MAKE) test STACK=classic
+
+test-light:
+	$(MAKE) test STACK=light
+
+test-hosts: install
+	python tests/hosts/run.py $(HOSTS)
 
 test-slow: install
 	python -m pytest -n auto $(PYTEST_ARGS)

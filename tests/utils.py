@@ -4,6 +4,10 @@ from mmengine.structures import PixelData
 from torch import nn
 
 from mmkdna import KernelDNAConv2d, link_kernels
+from mmkdna.hosts import HOSTS, missing_host
+
+# Of the host libraries, those that this stack has.
+INSTALLED = tuple(host for host in HOSTS if not missing_host(host))
 
 
 def make_module(convs, **options):

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs the mmcv of a stack, as a rule with its ops compiled against the
-# torch that is installed.
+# Compiles the mmcv of a stack with its ops, against the torch that is
+# installed.
 #
 # Its source stays, with the objects, in a folder of the environment that is
 # named after the torch: what was interrupted goes on there, and a wheel that
 # pip keeps, built against another torch or without ops, is never taken. A
 # build that does not see torch has no ops and says nothing, so they are loaded
-# to see. MMCV_WITH_OPS=0 is for an mmcv without.
+# to see.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,12 +30,10 @@ fi
 # pip compiles a folder in place, where ninja finds its objects again. Of the
 # commands that this takes, the number and the object are of interest.
 short='s|^ *(\[[0-9]+/[0-9]+\]) .*/([^ /]+\.o) .*|\1 \2|'
-export MMCV_WITH_OPS="${MMCV_WITH_OPS:-1}" MAX_JOBS="${MAX_JOBS:-$(nproc)}"
+export MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(nproc)}"
 pip install --verbose --no-build-isolation --force-reinstall --no-deps \
     "$folder/source" 2>&1 | sed --unbuffered --regexp-extended \
     "$short; /^ *(adding|copying|creating|hard linking) /d"
 pip install --no-build-isolation -r "$requirements"
-if [ "$MMCV_WITH_OPS" = 1 ]; then
-    python -c 'import torch, mmcv._ext'
-fi
+python -c 'import torch, mmcv._ext'
 rm -rf "$folder"
