@@ -379,9 +379,7 @@ def test_it_can_be_exported():
             torch.testing.assert_close(exported(X), module(X))
 
 
-@pytest.mark.skipif(
-    digit_version(torch.__version__) < digit_version('2.5'),
-    reason='torch.compile of torch 2.1 breaks at guards on module attributes')
+@compiles
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('options', [dict(), dict(share=False)])
 def test_compiling_has_no_break(options, training):

@@ -34,6 +34,7 @@ LAST = dict(
 
 def networks(network):
     """The plain network, and ours with its weights and own kernels kept."""
+    pytest.importorskip(NETWORKS[network]['type'].partition('.')[0])
     theirs = MODELS.build(dict(NETWORKS[network], sharing_stages=()))
     for module in theirs.modules():
         if isinstance(module, _BatchNorm):
