@@ -17,7 +17,7 @@ from torch.optim.sgd import sgd as functional_sgd
 from torch.utils.checkpoint import checkpoint
 
 from mmkdna import KernelKeepingHook, kept_kernels, switch_to_deploy
-from tests.utils import children_of, make_kin, randomize
+from tests.utils import children_of, compiles, make_kin, randomize
 
 X = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0))
 OPTIONS = [
