@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Before torch 2.3, the second is the only one.
+_is_compiling = getattr(torch.compiler, 'is_compiling',
+                        torch._utils.is_compiling)
+
 
 def modulated_conv2d(x: Tensor, gate: Tensor | None, weight: Tensor,
                      factors: Tensor | None, bias: Tensor | None,
@@ -37,7 +41,7 @@ def modulated_conv2d(x: Tensor, gate: Tensor | None, weight: Tensor,
     compute = (
         _ModulatedConv2d.apply
         if torch.is_grad_enabled() and not torch.jit.is_tracing()
-        and not torch.compiler.is_compiling() else _ModulatedConv2d.forward)
+        and not _is_compiling() else _ModulatedConv2d.forward)
     return compute(x, gate, weight, factors, bias, stride, padding, dilation,
                    groups)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mmkdna.hosts import EXTRAS, missing_host
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
 TOOLS = ROOT / 'tools'
@@ -36,6 +38,18 @@ def free_port():
     with socket.socket() as found:
         found.bind(('127.0.0.1', 0))
         return found.getsockname()[1]
+
+
+def skip_if_missing(said):
+    """Skip a test that ended with the word that a host is not installed.
+
+    Args:
+        said (str): How it ended.
+    """
+    for host in EXTRAS:
+        absent = missing_host(host)
+        if absent and absent in said:
+            pytest.skip(f'{host} is not installed')
 
 
 def run(*command, cwd, fails=False):
@@ -68,6 +82,8 @@ def run(*command, cwd, fails=False):
                           text=True,
                           stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
+    if done.returncode and not fails:
+        skip_if_missing(done.stdout)
     assert (done.returncode != 0) == fails, done.stdout
     return done.stdout
 

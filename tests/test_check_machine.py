@@ -15,14 +15,14 @@ SCRIPT = ROOT / 'requirements' / 'check_machine.py'
 PYTHONS = Path.home() / '.pyenv' / 'versions'
 
 
-def check(*args, python=sys.executable, fails=True, **env):
-    """Run the script.
+def check(*args, stack='current', python=sys.executable, fails=True, **env):
+    """Run the script for a stack.
 
     Returns:
         str: What it says.
     """
     done = subprocess.run(
-        [str(python), str(SCRIPT), *map(str, args)],
+        [str(python), str(SCRIPT), stack, *map(str, args)],
         env={
             **os.environ, 'PYTHONPATH': '',
             **env
@@ -55,6 +55,18 @@ def test_a_machine_that_has_all(tmp_path):
     assert check(fails=False) == ''
 
 
+def test_stacks():
+    """Those that the script knows are those that can be installed."""
+    stacks = sorted(path.name for path in SCRIPT.parent.glob('stacks/*'))
+    said = check(stack='none')
+    assert said.strip() == ("the first argument is 'none', one of "
+                            f'{", ".join(stacks)} is expected')
+    files = {path.name for path in SCRIPT.parent.glob('stacks/current/*')}
+    for stack in stacks:
+        folder = SCRIPT.parent / 'stacks' / stack
+        assert {path.name for path in folder.iterdir()} == files
+
+
 @pytest.mark.parametrize('version', ['2.7', '3.6', '3.7', '3.8', '3.9'])
 def test_an_old_python(version, tmp_path):
     found = [*PYTHONS.glob(f'{version}.*/bin/python'), shutil.which(
@@ -65,6 +77,18 @@ def test_an_old_python(version, tmp_path):
     for part in (f'{found[0]} is Python {version}, but 3.10 or newer',
                  'PYTHON='):
         assert part in said
+    said = check(tmp_path, stack='classic', python=found[0], CXX='/none/g++')
+    assert ('but 3.8 to 3.11 is' in said) == (version < '3.8')
+
+
+def test_a_new_python(tmp_path):
+    """Newer than the torch of the classic stack was built for."""
+    found = [*PYTHONS.glob('3.1[2-9].*/bin/python')]
+    if not found:
+        pytest.skip('there is no Python newer than 3.11 here')
+    said = check(tmp_path, stack='classic', python=found[0])
+    assert 'but 3.8 to 3.11 is expected' in said
+    assert 'is expected' not in check(python=found[0], CXX='/none/g++')
 
 
 def test_no_compiler(tools_only, tmp_path):
@@ -73,6 +97,8 @@ def test_no_compiler(tools_only, tmp_path):
     assert 'apt install g++' in said
     said = check(tmp_path, CXX='/none/g++')
     assert 'There is no C++ compiler /none/g++' in said
+    # Without ops there is nothing to compile.
+    assert check(tmp_path, stack='light', CXX='/none/g++', fails=False) == ''
 
 
 def test_a_compiler_without_the_headers_of_python(tmp_path):
@@ -129,12 +155,12 @@ def test_a_torch_without_its_torchvision(tmp_path):
         pytest.skip('there is no c++ here')
 
     def said(fails=True):
-        done = subprocess.run(
-            [sys.executable, '-S', str(SCRIPT)],
-            env=dict(os.environ, PYTHONPATH=str(tmp_path)),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT)
+        done = subprocess.run([sys.executable, '-S',
+                               str(SCRIPT), 'current'],
+                              env=dict(os.environ, PYTHONPATH=str(tmp_path)),
+                              text=True,
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
         assert (done.returncode != 0) == fails, done.stdout
         return done.stdout
 

@@ -6,17 +6,14 @@ from contextlib import nullcontext
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.utils import digit_version
 
 from mmkdna import kept_kernels, switch_to_deploy
 from mmkdna.analysis.variants import FORMS, Variant
 from mmkdna.launch.model import init_model
 from tests.test_deploy import CONFIG, DETECTOR, SEGMENTOR, perturb
-from tests.utils import make_kin
+from tests.utils import compiles, make_kin
 
-pytestmark = pytest.mark.skipif(
-    digit_version(torch.__version__) < digit_version('2.5'),
-    reason='torch.compile of torch 2.1 breaks at guards on module attributes')
+pytestmark = compiles
 CONFIGS = dict(
     classifier=Config.fromstring(CONFIG, '.py'),
     detector=Config(dict(default_scope='mmdet', model=DETECTOR)),

@@ -17,7 +17,7 @@ from torch.optim.sgd import sgd as functional_sgd
 from torch.utils.checkpoint import checkpoint
 
 from mmkdna import KernelKeepingHook, kept_kernels, switch_to_deploy
-from tests.utils import children_of, make_kin, randomize
+from tests.utils import children_of, compiles, make_kin, randomize
 
 X = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0))
 OPTIONS = [
@@ -379,9 +379,7 @@ def test_it_can_be_exported():
             torch.testing.assert_close(exported(X), module(X))
 
 
-@pytest.mark.skipif(
-    digit_version(torch.__version__) < digit_version('2.5'),
-    reason='torch.compile of torch 2.1 breaks at guards on module attributes')
+@compiles
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('options', [dict(), dict(share=False)])
 def test_compiling_has_no_break(options, training):

@@ -174,7 +174,7 @@ def test_a_warning_names_the_option_by_which_some_would_share(convs, said):
 
 def test_a_stock_mobilenet_says_why_it_does_not_share():
     backbone = dict(
-        type='mmdet.MobileNetV2',
+        type='mmpretrain.MobileNetV2',
         widen_factor=0.25,
         conv_cfg=dict(type='KernelDNA'))
     with pytest.warns(UserWarning, match=r'kernel_sizes=\(1, 3\)'):

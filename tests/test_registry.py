@@ -17,7 +17,7 @@ from torch import nn
 from mmkdna import MODELS as MMKDNA_MODELS
 from mmkdna import KernelDNAConv2d
 from mmkdna.registry import link_what_is_built
-from tests.utils import children_of, kernel_dna, pattern
+from tests.utils import INSTALLED, children_of, kernel_dna, pattern
 
 CONV = dict(type='KernelDNA')
 
@@ -78,10 +78,7 @@ UNIT = dict(type='KdnaUnit')
 
 
 def host_registries():
-    return [
-        import_module(f'{host}.registry').MODELS
-        for host in ('mmdet', 'mmseg', 'mmpretrain')
-    ]
+    return [import_module(f'{host}.registry').MODELS for host in INSTALLED]
 
 
 def test_every_registry_links():

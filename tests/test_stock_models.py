@@ -139,6 +139,7 @@ def tensors(outputs):
 
 @pytest.fixture(scope='module', params=list(MODELS))
 def name(request):
+    pytest.importorskip(MODELS[request.param][0])
     return request.param
 
 

@@ -1,9 +1,19 @@
 """What several test files need: small modules, and who shares in them."""
+import pytest
 import torch
 from mmengine.structures import PixelData
+from mmengine.utils import digit_version
 from torch import nn
 
 from mmkdna import KernelDNAConv2d, link_kernels
+from mmkdna.hosts import HOSTS, missing_host
+
+# Of the host libraries, those that this stack has.
+INSTALLED = tuple(host for host in HOSTS if not missing_host(host))
+# Marks what compiles a model in one piece.
+compiles = pytest.mark.skipif(
+    digit_version(torch.__version__) < digit_version('2.5'),
+    reason='torch.compile of torch 2.1 breaks at attributes of modules')
 
 
 def make_module(convs, **options):

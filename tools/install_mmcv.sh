@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compiles mmcv with its ops against the torch that is installed.
+# Compiles the mmcv of a stack with its ops, against the torch that is
+# installed.
 #
 # Its source stays, with the objects, in a folder of the environment that is
 # named after the torch: what was interrupted goes on there, and a wheel that
@@ -9,8 +10,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python requirements/check_machine.py
-pinned="$(sed -n 's/^onedl-mmcv==//p' requirements/stack/mmcv.txt)"
+stack="$1"
+requirements="requirements/stacks/$stack/mmcv.txt"
+python requirements/check_machine.py "$stack"
+pinned="$(sed -n 's/^[a-z-]*==//p' "$requirements")"
 torch="$(python -c 'import torch; print(torch.__version__)')"
 prefix="$(python -c 'import sys; print(sys.prefix)')"
 folder="$prefix/mmcv-$pinned-torch-$torch"
@@ -18,7 +21,7 @@ folder="$prefix/mmcv-$pinned-torch-$torch"
 if [ ! -d "$folder/source" ]; then
     rm -rf "$folder"
     pip download --no-build-isolation --no-deps --no-binary :all: \
-        --dest "$folder" -r requirements/stack/mmcv.txt
+        --dest "$folder" -r "$requirements"
     mkdir "$folder/part"
     tar --extract --strip-components 1 --directory "$folder/part" \
         --file "$folder"/*.tar.gz
@@ -31,6 +34,6 @@ export MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(nproc)}"
 pip install --verbose --no-build-isolation --force-reinstall --no-deps \
     "$folder/source" 2>&1 | sed --unbuffered --regexp-extended \
     "$short; /^ *(adding|copying|creating|hard linking) /d"
-pip install --no-build-isolation -r requirements/stack/mmcv.txt
+pip install --no-build-isolation -r "$requirements"
 python -c 'import torch, mmcv._ext'
 rm -rf "$folder"

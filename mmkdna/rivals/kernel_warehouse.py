@@ -227,7 +227,8 @@ class KernelWarehouse2d(Annealed, nn.Conv2d):
         z = self.attention(x)
         z = z / (z.abs().sum(2, keepdim=True) + 1e-3)
         number = len(self.owner[0].cells)
-        own = F.one_hot(self._numbers(z.device) % number, number).to(z)
+        # F.one_hot of torch 2.1 does not run on the meta device.
+        own = torch.eye(number).to(z)[self._numbers(z.device) % number]
         return self.progress * z[:, :, :-1] + (1 - self.progress) * own
 
     def forward_dynamic(self, x: Tensor) -> Tensor:

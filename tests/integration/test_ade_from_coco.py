@@ -6,6 +6,8 @@ import pytest
 
 from tests.runs import CONFIGS, logged, pictures, real_data, run_tool
 
+pytestmark = pytest.mark.hosts('mmseg')
+
 CONFIG = (
     CONFIGS / 'upernet' / 'upernet_r18-kdna_4xb4-80k_ade-from-coco-512x512.py')
 # mmengine keeps no state of the random generators in its checkpoints. So that

@@ -6,6 +6,8 @@ import pytest
 
 from tests.runs import CONFIGS, logged, pictures, real_data, run_tool
 
+pytestmark = pytest.mark.hosts('mmdet')
+
 CONFIG = CONFIGS / 'mask_rcnn' / 'mask-rcnn_r18-kdna_fpn_1x_coco-tiny80.py'
 # mmengine keeps no state of the random generators in its checkpoints. So that
 # a resumed run can be compared, nothing is random after the start: no flips,

@@ -15,6 +15,8 @@ from tests.integration import cases, gradients, trainings
 from tests.runs import TOOLS, free_port, logged, run
 from tests.utils import children_of
 
+pytestmark = pytest.mark.hosts('mmdet', 'mmpretrain')
+
 # Also where there are GPUs: the processes would want one each.
 ON_CPU = ('env', 'CUDA_VISIBLE_DEVICES=')
 TWO = (*ON_CPU, 'torchrun', '--standalone', '--nproc_per_node=2')

@@ -11,7 +11,7 @@ from mmkdna.analysis.conv_types import replace_convs
 from mmkdna.analysis.speed import Setting, TimedModel, time_in_turns
 from mmkdna.launch.model import init_model
 from tests.test_deploy import CONFIG, DETECTOR, SEGMENTOR
-from tests.utils import children_of
+from tests.utils import children_of, compiles
 
 CONFIGS = dict(
     classifier=Config.fromstring(CONFIG, '.py'),
@@ -165,6 +165,7 @@ def test_a_whole_model_predicts(name):
         assert one.pad_shape == (50, 64)
 
 
+@compiles
 @pytest.mark.parametrize('name', CONFIGS)
 @pytest.mark.parametrize('mode', ['eval', 'train'])
 def test_compiled(name, mode, monkeypatch):

@@ -59,6 +59,7 @@ def test_a_plain_form_that_would_share_is_refused():
         MODELS.module_dict.pop('OwnConv')
 
 
+@pytest.mark.hosts('mmdet')
 @pytest.mark.parametrize('kind', ['mmkdna.KernelDNA', KernelDNAConv2d])
 def test_however_a_config_names_the_type(kind):
     cfg = Config(

@@ -290,6 +290,7 @@ def test_learning_rates_that_decay_with_depth(scope):
     assert len(set(rates.values())) > 3
 
 
+@pytest.mark.hosts('mmdet')
 def test_the_other_forms_know_it_by_its_prefix():
     config = Config.fromfile(CONFIGS / f'{DOWNSTREAM["mmdet"]}.py')
     init_default_scope('mmdet')

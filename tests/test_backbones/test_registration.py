@@ -35,6 +35,7 @@ def test_one_name_over_each_hosts_own_class(host):
             assert base.__module__.startswith(f'{host}.models.backbones.')
 
 
+@pytest.mark.hosts(*HOSTS)
 def test_the_default_scope_decides():
     for host in HOSTS:
         init_default_scope(host)
@@ -69,6 +70,7 @@ def test_a_backbone_built_by_hand_is_linked(host):
         assert link_kernels(backbone) == []
 
 
+@pytest.mark.hosts(*HOSTS)
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('prefix, scope', [('', 'mmengine'),
                                            ('mmkdna.', 'mmkdna'),
@@ -101,6 +103,7 @@ def test_a_class_that_only_mmpretrain_has(host):
         assert sharing_table(model).children == 10
 
 
+@pytest.mark.hosts('mmseg')
 def test_a_host_library_that_is_not_installed(monkeypatch):
     find_spec = backbones.find_spec
     monkeypatch.setattr(

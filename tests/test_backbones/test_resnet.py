@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmkdna import KernelDNAConv2d
-from tests.utils import children_of, kernel_dna
+from tests.utils import INSTALLED, children_of, kernel_dna
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 BASIC = {
@@ -30,12 +30,12 @@ PAPER = {
 }
 
 
-def build(host='mmdet', depth=18, **arguments):
+def build(host='mmpretrain', depth=18, **arguments):
     return MODELS.build(
         dict(type=f'{host}.KernelDNAResNet', depth=depth, **arguments))
 
 
-def small(host='mmdet', depth=18, **arguments):
+def small(host='mmpretrain', depth=18, **arguments):
     arguments.setdefault('base_channels', 16)
     if host == 'mmpretrain':
         arguments.setdefault('stem_channels', 16)
@@ -67,7 +67,7 @@ def test_parameters_as_a_classifier(depth, parameters):
         key: value.shape
         for key, value in classifier.backbone.state_dict().items()
     }
-    for host in HOSTS:
+    for host in INSTALLED:
         backbone = build(host, depth)
         assert {k: v.shape for k, v in backbone.state_dict().items()} == shapes
         assert links_of(backbone) == PAPER[depth]
@@ -78,7 +78,7 @@ def test_parameters_as_a_classifier(depth, parameters):
                                            (50, [3, 4, 7, 3]),
                                            (101, [3, 4, 23, 3])])
 def test_topologies(depth, blocks):
-    model = small('mmseg', depth)
+    model = small(depth=depth)
     assert numbers_of_blocks(model) == blocks
     # All 3x3 convolutions of the sharing stages take part, but for the
     # first, which has another shape or is the first block's.
@@ -92,7 +92,7 @@ def test_topologies(depth, blocks):
 
 
 def test_parents_stay_where_they_are_in_resnet34():
-    links = links_of(small('mmdet', 34))
+    links = links_of(small(depth=34))
     assert links['layer3.0.conv2'] == links['layer3.1.conv1'] == \
         'layer3.1.conv2'
     assert links['layer3.6.conv1'] == 'layer3.6.conv2'

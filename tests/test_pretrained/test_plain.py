@@ -14,7 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmkdna import KernelDNAConv2d
 from mmkdna.pretrained import plain
 from tests.runs import real_data
-from tests.utils import children_of, kernel_dna, make_kin, make_module
+from tests.utils import (INSTALLED, children_of, kernel_dna, make_kin,
+                         make_module)
 
 HOSTS = ('mmdet', 'mmpretrain', 'mmseg')
 SHARED_1X1 = dict(
@@ -200,7 +201,7 @@ def test_resnet_by_config(depth, tmp_path, log, said):
 def test_mobilenet_in_all_layouts(host, tmp_path):
     theirs = torchvision_net('mobilenet_v2')
     layouts = [theirs.state_dict()]
-    for other in HOSTS:
+    for other in INSTALLED:
         if other != 'mmseg':
             net = build('MobileNetV2', other)
             layouts.append(load(net, _in_order(theirs, net)).state_dict())
@@ -306,6 +307,7 @@ def detector(**conv_cfg):
             bbox_coder=dict(type='mmdet.DeltaXYWHBBoxCoder')))
 
 
+@pytest.mark.hosts('mmdet')
 def test_a_whole_plain_detector_through_init_detector(tmp_path):
     from mmdet.apis import init_detector
     theirs = lively(MODELS.build(detector()))

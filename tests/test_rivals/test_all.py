@@ -18,7 +18,7 @@ from mmkdna.rivals import CONV_TYPES
 from mmkdna.rivals.rival import Rival
 from tests.runs import real_data
 from tests.test_rivals.cases import make
-from tests.utils import make_images, randomize, relative_error
+from tests.utils import compiles, make_images, randomize, relative_error
 
 RESNET = dict(
     type='ResNet',
@@ -351,6 +351,7 @@ def test_folding_a_norm_is_exact_or_refused(kind):
         torch.testing.assert_close(fused(x), expected, rtol=1e-4, atol=1e-4)
 
 
+@compiles
 @every
 @pytest.mark.parametrize('train', [True, False])
 def test_compiles_in_one_piece(kind, train):

@@ -35,6 +35,7 @@ def dynamic(model):
 @pytest.fixture(
     scope='module', params=['mask_rcnn', 'upernet', 'mobilenet_v2_pointwise'])
 def name(request):
+    pytest.importorskip(MODELS[request.param][0])
     return request.param
 
 

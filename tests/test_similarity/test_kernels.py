@@ -3,7 +3,7 @@ from statistics import mean
 
 import pytest
 import torch
-from mmdet.models import ResNet
+from mmpretrain.models import ResNet
 from torch import nn
 
 from mmkdna.similarity import compare_kernels

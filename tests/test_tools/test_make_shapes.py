@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from pycocotools.coco import COCO
 
+COCO = pytest.importorskip('pycocotools.coco').COCO
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'dataset_converters' / 'make_shapes.py'
 BASES = ROOT / 'configs' / '_base_' / 'datasets'

@@ -26,10 +26,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmengine.utils import track_iter_progress
-from pycocotools import mask as coco_mask
 
 from mmkdna.launch.command import command
 from mmkdna.launch.errors import CommandError
+
+try:
+    from pycocotools import mask as coco_mask
+except ImportError:
+    coco_mask = None
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
 BACKGROUND = len(CLASSES) + 1
@@ -358,6 +362,11 @@ def get_parser() -> argparse.ArgumentParser:
 @command(get_parser)
 def main(args: argparse.Namespace) -> None:
     """Make the dataset."""
+    if coco_mask is None:
+        raise CommandError(
+            'pycocotools, which encodes the masks, is not installed: pip '
+            'install pycocotools installs it, and so does pip install '
+            '"mmkdna[det]"')
     try:
         make_shapes(args.out, args.num_train, args.num_val, args.size,
                     args.seed)
