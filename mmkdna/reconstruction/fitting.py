@@ -25,7 +25,7 @@ class Recipe:
 
     Args:
         steps (int): Steps of Adam for a part with children, of a batch each.
-            Defaults to 120.
+            Defaults to 160.
         lr (float): Learning rate of kernels and norms, which falls to 0 as a
             cosine. Defaults to 1e-3.
         adapter_lr (float): That of adapters. Defaults to 1e-2.
@@ -33,7 +33,7 @@ class Recipe:
     Raises:
         ValueError: If one of them is not positive.
     """
-    steps: int = 120
+    steps: int = 160
     lr: float = 1e-3
     adapter_lr: float = 1e-2
 

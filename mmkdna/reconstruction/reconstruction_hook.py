@@ -38,7 +38,7 @@ class ReconstructionHook(Hook):
         num_batches (int): Batches to look at, per process; 3 or more. Their
             pictures are kept in the memory of the CPU. Defaults to 50.
         steps (int): Steps of Adam for each part, see
-            :class:`mmkdna.reconstruction.Recipe`. Defaults to 120.
+            :class:`mmkdna.reconstruction.Recipe`. Defaults to 160.
 
     Raises:
         ValueError: If ``num_batches`` is below 3 or ``steps`` not positive.
@@ -47,7 +47,7 @@ class ReconstructionHook(Hook):
     # Before EMAHook (NORMAL) and CheckpointHook (VERY_LOW).
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self, num_batches: int = 50, steps: int = 120) -> None:
+    def __init__(self, num_batches: int = 50, steps: int = 160) -> None:
         if num_batches < FEWEST:
             raise ValueError(
                 f'ReconstructionHook: num_batches={num_batches} is given, '
