@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -151,3 +152,8 @@ def pictures(folder):
     import cv2
     files = sorted(Path(folder).iterdir())
     return {file.name: cv2.imread(str(file)) for file in files}
+
+
+def hear_interrupts():
+    """What a shell starts in the background ignores them; before a program."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,10 +1,9 @@
 """A task that takes seconds, and compare.py on it."""
 import shutil
-import signal
 import subprocess
 import sys
 
-from tests.runs import TOOLS, run_tool
+from tests.runs import TOOLS, hear_interrupts, run_tool
 
 TOOL = 'analysis_tools/compare'
 
@@ -52,9 +51,4 @@ def start(folder, *args):
                             stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT,
                             start_new_session=True,
-                            preexec_fn=_hear_interrupts)
-
-
-def _hear_interrupts():
-    """What a shell starts in the background ignores them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+                            preexec_fn=hear_interrupts)

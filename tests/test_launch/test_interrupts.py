@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a command in one line."""
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,8 +9,9 @@ import time
 import pytest
 import torch
 
+from mmkdna.launch.model import init_model
 from tests import forked_tools
-from tests.runs import TOOLS
+from tests.runs import TOOLS, hear_interrupts
 
 pytest.importorskip('mmpretrain')
 
@@ -46,19 +48,21 @@ def of_session(leader):
 def start(classifier):
     """Start a tool that has workers, and wait until it is at work."""
     (classifier / 'workers.py').write_text("_base_ = 'tiny.py'\n" + WORKERS)
-    torch.save(dict(state_dict={}), classifier / 'empty.pth')
+    model = init_model(str(classifier / 'workers.py'))
+    torch.save(dict(state_dict=model.state_dict()), classifier / 'start.pth')
     started = []
 
     def start(tool, *args):
         log = classifier / f'{len(started)}.log'
-        checkpoint = ['empty.pth'] * (tool == 'test')
+        checkpoint = ['start.pth'] * (tool == 'test')
         process = forked_tools.start(
             tool, 'workers.py', *checkpoint, *args, cwd=classifier, log=log)
         started.append(process)
         for _ in range(1200):
             assert process.is_alive(), log.read_text()
             text = log.read_text()
-            if 'Epoch(train) [3]' in text or 'Epoch(test) [' in text:
+            # mmengine pads the numbers.
+            if re.search(r'Epoch\((train\) +\[3\]|test\) +\[)', text):
                 break
             time.sleep(0.05)
         return process, log
@@ -98,7 +102,8 @@ def test_while_the_libraries_load(tool, tmp_path):
     process = subprocess.Popen([sys.executable, TOOLS / f'{tool}.py'],
                                stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT,
-                               text=True)
+                               text=True,
+                               preexec_fn=hear_interrupts)
     # Once the first of them is there, Python itself has started.
     while 'libtorch' not in open(f'/proc/{process.pid}/maps').read():
         assert process.poll() is None

@@ -54,8 +54,9 @@ def test_the_middle_is_taken_of_a_picture_that_is_not_distorted(folder):
 
 def test_no_folder(tmp_path):
     with pytest.raises(
-            CommandError, match='nowhere is given, but there is no '
-            'such folder'):
+            CommandError,
+            match='nowhere is given as folder of pictures, but '
+            'there is no such folder'):
         find_pictures(tmp_path / 'nowhere')
 
 

@@ -34,8 +34,8 @@ NETWORKS = dict(
 EXPANSIONS = r'\.(?!0\.)\d+\.expand_conv'
 CONV_CFG = dict(
     inverted=dict(kernel_sizes=(1, ), name_pattern=EXPANSIONS),
-    fpn=dict(norm_cfg=dict(type='GN', num_groups=4)),
-    head=dict(norm_cfg=dict(type='GN', num_groups=4)))
+    fpn=dict(norm_cfg=dict(type='GN', num_groups=2)),
+    head=dict(norm_cfg=dict(type='GN', num_groups=2)))
 
 
 def pictures(number, name='bottleneck', seed=None):
