@@ -160,26 +160,41 @@ def _compare(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
         tuple[float, float | None]: See :class:`ReconstructionReport`.
     """
     device = next(model.parameters()).device
-    # Squared difference, squared output, answers that agree, and all of them.
-    sums = torch.zeros(4, dtype=torch.float64)
+    # Of each output and channel: places, the sum of values and of squares in
+    # the plain network, and the sum of squared differences.
+    outputs: list[Tensor] = []
+    agreeing = torch.zeros(2, dtype=torch.float64)
     single = True
     for number in range(REPORTING, len(batches), 10):
         ours, theirs = (
             forward(network, batches[number].to(device, copy=True))
             for network in (model, plain))
         single = single and torch.is_tensor(theirs)
-        for one, other in zip(_tensors(ours), _tensors(theirs)):
-            mean = other.mean(tuple(range(2, other.dim())) + (0, ), True)
-            same = one.argmax(1) == other.argmax(1)
-            sums += torch.stack([(one - other).double().pow(2).mean(),
-                                 (other - mean).double().pow(2).mean(),
-                                 same.double().sum(),
-                                 same.new_ones(same.shape).double().sum()
-                                 ]).to(sums)
-    all_reduce(sums)
-    squares, variance, agreeing, answers = sums.tolist()
-    error = squares / max(variance, 1e-12)
-    return error, agreeing / answers if single else None
+        for i, (one,
+                other) in enumerate(zip(_tensors(ours), _tensors(theirs))):
+            value = other.transpose(0, 1).flatten(1).double()
+            difference = (one - other).transpose(0, 1).flatten(1).double()
+            sums = torch.stack([
+                torch.full_like(value, 1).sum(1),
+                value.sum(1),
+                value.pow(2).sum(1),
+                difference.pow(2).sum(1)
+            ])
+            if i == len(outputs):
+                outputs.append(torch.zeros_like(sums))
+            outputs[i] += sums
+            same = (one.argmax(1) == other.argmax(1)).double()
+            agreeing += torch.stack([same.sum(),
+                                     torch.ones_like(same).sum()]).to(agreeing)
+    error = variance = 0.
+    for sums in outputs:
+        all_reduce(sums)
+        places, total, squares, differences = sums
+        error += float((differences / places).mean())
+        variance += float((squares / places - (total / places).pow(2)).mean())
+    all_reduce(agreeing)
+    agreement = float(agreeing[0] / agreeing[1]) if single else None
+    return error / max(variance, 1e-12), agreement
 
 
 def _tensors(outputs: Any) -> Iterator[Tensor]:

@@ -82,6 +82,23 @@ def test_the_figures_of_the_report():
     assert report.agreement == pytest.approx(agreement)
 
 
+def test_figures_of_answers_to_one_picture_at_a_time():
+    theirs, ours = networks('bottleneck')
+    batches = [pictures(1) for _ in range(12)]
+
+    def answer(network, x):
+        return network(x)[-1].mean((2, 3))
+
+    report = reconstruct(ours, batches, answer, Recipe(steps=1))
+    with torch.no_grad():
+        one, other = (
+            answer(network, torch.cat(batches[1::10])).double()
+            for network in (ours, theirs))
+    expected = ((one - other)**2).mean() / ((other - other.mean(0))**2).mean()
+    assert report.error_after == pytest.approx(float(expected), rel=1e-3)
+    assert report.agreement in (0, 0.5, 1)
+
+
 def _last(ours, theirs, x):
     with torch.no_grad():
         one, other = ours(x)[-1].double(), theirs(x)[-1].double()
