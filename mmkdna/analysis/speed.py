@@ -90,11 +90,7 @@ class TimedModel:
         self.kept = kept
         self.repeats = 1
         if setting.channels_last:
-            # Module.to stops at parameters with five dimensions.
-            for parameter in model.parameters():
-                if parameter.dim() == 4:
-                    parameter.data = parameter.data.contiguous(
-                        memory_format=torch.channels_last)
+            model.to(memory_format=torch.channels_last)
         self.forward = self._forward(compiled)
 
     def _forward(self, compiled: bool) -> Callable[[Tensor], Any]:

@@ -14,6 +14,7 @@ from ..hosts import block_name
 from ..linking import Link
 from ..reconstruction import Recipe
 from ..reconstruction.fitting import Fitting
+from ..reconstruction.outputs import compare_outputs
 from ..reconstruction.parts import Part, find_calls
 from ..reconstruction.recording import Recording, record
 from .candidates import Candidate
@@ -267,31 +268,9 @@ class Measurement:
         Returns:
             Damage: Over all outputs together, on pictures kept apart.
         """
-        errors: Any = 0
-        moments: Any = 0
-        answers = torch.zeros(2, dtype=torch.float64)
-        single = True
-        for batch in self.split.kept:
-            ours, theirs = (
-                self.forward(network, batch.clone())
-                for network in (model, self.plain))
-            single = single and torch.is_tensor(theirs)
-            pairs = list(zip(_tensors(ours), _tensors(theirs)))
-            errors = errors + sum(
-                (one - other).double().pow(2).sum() / other[0].numel()
-                for one, other in pairs)
-            # Channels of all outputs, one behind the other.
-            moments = moments + torch.cat(
-                [_channel_moments(other) for _, other in pairs], 1)
-            if single:
-                same = ours.argmax(1) == theirs.argmax(1)
-                answers += torch.tensor([same.sum(), same.numel()])
-        counts, totals, squares, weights = moments
-        variances = squares / counts - (totals / counts).pow(2)
-        number = sum(len(batch) for batch in self.split.kept)
-        variance = float((variances * weights / number).sum())
-        agreement = float(answers[0] / answers[1]) if single else None
-        return Damage(float(errors) / number / max(variance, 1e-12), agreement)
+        return Damage(
+            *compare_outputs(model, self.plain, self.split.kept,
+                             range(len(self.split.kept)), self.forward))
 
 
 def split_by_unit(links: Sequence[LinkDamage],
@@ -316,28 +295,3 @@ def split_by_unit(links: Sequence[LinkDamage],
         if pairs:
             found[unit] = pairs
     return found
-
-
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    """Find the tensors in what a model gives."""
-    if torch.is_tensor(outputs):
-        yield outputs
-    elif isinstance(outputs, (list, tuple)):
-        for output in outputs:
-            yield from _tensors(output)
-
-
-def _channel_moments(output: Tensor) -> Tensor:
-    """Sum up an output of a batch for each of its channels.
-
-    Returns:
-        Tensor: How many values there are, their sum and their squares', and
-        the number of pictures over that of channels, shape (4, C).
-    """
-    flat = output.transpose(0, 1).flatten(1).double()
-    ones = torch.ones_like(flat[:, 0])
-    return torch.stack([
-        ones * flat.shape[1],
-        flat.sum(1),
-        flat.pow(2).sum(1), ones * len(output) / len(flat)
-    ])

@@ -7,16 +7,17 @@ import tempfile
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Sequence
 
 import torch
-from mmengine.dist import all_reduce, get_rank
+from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..checkpoints.files import load_file, save_file
 from ..sharing import children_of
 from .fitting import Fitting, Recipe
+from .outputs import compare_outputs
 from .parts import Part, find_parts
 from .recording import Forward, Recording, record, record_next
 from .report import PartReport, ReconstructionReport
@@ -91,9 +92,11 @@ def reconstruct(model: Any,
     start = _fingerprint(model, parts, (first, len(batches)), (recipe, seed))
     for child in children:
         child.own_share.zero_()
-    error_before, _ = _compare(model, plain, batches, forward)
-    done = _load(state, start, model)
     numbers = range(len(batches))
+    reporting = [i for i in numbers if i % 10 == REPORTING]
+    error_before, _ = compare_outputs(model, plain, batches, reporting,
+                                      forward)
+    done = _load(state, start, model)
     kinds = dict(
         choosing=[i for i in numbers if i % 10 == CHOOSING],
         fitted=[i for i in numbers if i % 10 not in (CHOOSING, REPORTING)])
@@ -126,7 +129,8 @@ def reconstruct(model: Any,
                 f'{fitting.best:.3f} after',
                 logger='current')
             _save(state, start, model, done)
-    error_after, agreement = _compare(model, plain, batches, forward)
+    error_after, agreement = compare_outputs(model, plain, batches, reporting,
+                                             forward)
     for child in children:
         child.drop_own_weight()
     for module, mode in training.items():
@@ -149,61 +153,6 @@ def _fit(fitting: Fitting, part: Part, seed: int) -> None:
         fitting.solve_projections()
     except ValueError as error:
         raise ValueError(f'{part.name}: {error}') from error
-
-
-@torch.no_grad()
-def _compare(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
-             forward: Forward) -> tuple[float, float | None]:
-    """Compare what two networks give for pictures that were kept apart.
-
-    Returns:
-        tuple[float, float | None]: See :class:`ReconstructionReport`.
-    """
-    device = next(model.parameters()).device
-    # Of each output and channel: places, the sum of values and of squares in
-    # the plain network, and the sum of squared differences.
-    outputs: list[Tensor] = []
-    agreeing = torch.zeros(2, dtype=torch.float64)
-    single = True
-    for number in range(REPORTING, len(batches), 10):
-        ours, theirs = (
-            forward(network, batches[number].to(device, copy=True))
-            for network in (model, plain))
-        single = single and torch.is_tensor(theirs)
-        for i, (one,
-                other) in enumerate(zip(_tensors(ours), _tensors(theirs))):
-            value = other.transpose(0, 1).flatten(1).double()
-            difference = (one - other).transpose(0, 1).flatten(1).double()
-            sums = torch.stack([
-                torch.full_like(value, 1).sum(1),
-                value.sum(1),
-                value.pow(2).sum(1),
-                difference.pow(2).sum(1)
-            ])
-            if i == len(outputs):
-                outputs.append(torch.zeros_like(sums))
-            outputs[i] += sums
-            same = (one.argmax(1) == other.argmax(1)).double()
-            agreeing += torch.stack([same.sum(),
-                                     torch.ones_like(same).sum()]).to(agreeing)
-    error = variance = 0.
-    for sums in outputs:
-        all_reduce(sums)
-        places, total, squares, differences = sums
-        error += float((differences / places).mean())
-        variance += float((squares / places - (total / places).pow(2)).mean())
-    all_reduce(agreeing)
-    agreement = float(agreeing[0] / agreeing[1]) if single else None
-    return error / max(variance, 1e-12), agreement
-
-
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    """Find the tensors in what a model gives."""
-    if torch.is_tensor(outputs):
-        yield outputs
-    elif isinstance(outputs, (list, tuple)):
-        for output in outputs:
-            yield from _tensors(output)
 
 
 def _fingerprint(model: nn.Module, parts: list[Part],

@@ -8,6 +8,7 @@ import torch
 from mmengine.registry import MODELS
 
 from mmkdna.reconstruction import Recipe, reconstruct, whole_model
+from mmkdna.reconstruction.outputs import tensors_of
 from tests.test_reconstruction.networks import (NETWORKS, forward, networks,
                                                 pictures)
 from tests.utils import children_of
@@ -33,8 +34,7 @@ def error(ours, theirs, x):
     squares = variance = 0
     with torch.no_grad():
         for one, other in zip(
-                whole_model._tensors(forward(ours, x)),
-                whole_model._tensors(forward(theirs, x))):
+                tensors_of(forward(ours, x)), tensors_of(forward(theirs, x))):
             one, other = one.double(), other.double()
             squares += ((one - other)**2).mean()
             dims = (0, *range(2, other.dim()))
