@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -47,6 +47,14 @@ def ended_by_signals(says: bool, traceback: bool) -> Iterator[None]:
         else:
             sys.__unraisablehook__(unraisable)
 
+    def except_hook(kind: type[BaseException], error: BaseException,
+                    trace: TracebackType | None) -> None:
+        # A forked loader's thread that hands tensors over finds this process
+        # gone in the middle of it.
+        if os.getpid() == process or not isinstance(
+                error, (ConnectionError, EOFError)):
+            sys.__excepthook__(kind, error, trace)
+
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         for number, handler in before.items():
@@ -54,6 +62,7 @@ def ended_by_signals(says: bool, traceback: bool) -> Iterator[None]:
             if handler != signal.SIG_IGN:
                 signal.signal(number, interrupt if says else signal.SIG_DFL)
         sys.unraisablehook = interrupt_again
+        sys.excepthook = except_hook
         yield
     except BaseException:
         # On the way out, something else may have been raised.
@@ -61,6 +70,7 @@ def ended_by_signals(says: bool, traceback: bool) -> Iterator[None]:
             raise
     finally:
         sys.unraisablehook = sys.__unraisablehook__
+        sys.excepthook = sys.__excepthook__
         for timer in again:
             timer.cancel()
         if not received:

@@ -139,6 +139,35 @@ def test_where_nothing_can_be_raised(then, tmp_path):
     assert line.startswith('Ended by SIGTERM. ')
 
 
+def test_a_forked_loader_whose_reader_is_gone(tmp_path):
+    script, log = tmp_path / 'gone.py', tmp_path / 'log'
+    script.write_text('''
+import multiprocessing
+import time
+from multiprocessing import connection, resource_sharer
+from mmkdna.launch.interrupts import ended_by_signals
+
+def load(pipe):
+    pipe.send(resource_sharer.DupFd(1)._id[0])
+    time.sleep(0.5)
+    raise ValueError('of its own')
+
+with ended_by_signals(True, False):
+    fork = multiprocessing.get_context('fork')
+    ours, theirs = fork.Pipe()
+    loader = fork.Process(target=load, args=(theirs, ))
+    loader.start()
+    connection.Client(ours.recv()).close()
+    loader.join()
+''')
+    process = forked_tools.start(script, cwd=tmp_path, log=log)
+    process.join(30)
+    text = log.read_text()
+    assert process.exitcode == 0
+    assert text.count('Traceback') == 1
+    assert text.splitlines()[-1] == 'ValueError: of its own'
+
+
 def test_a_shell_has_it_ignored(tmp_path):
     script, log = tmp_path / 'ignores.py', tmp_path / 'log'
     script.write_text('''
