@@ -36,6 +36,8 @@ class Trainings:
         self._processes: set[subprocess.Popen[bytes]] = set()
         # Nothing is started while all are being ended.
         self._lock = threading.Lock()
+        # Mmengine reads configs and builds models in one thread at a time.
+        self._reading = threading.Lock()
 
     def __enter__(self) -> Trainings:
         return self
@@ -58,17 +60,21 @@ class Trainings:
             str: Empty, or what went wrong.
         """
         # What another config has begun is not gone on with.
-        work_dir = (
-            self.work_dir / run.folder /
-            f'{run.name}_{config_hash(run.config, run.device)}')
+        with self._reading:
+            digits = config_hash(run.config, run.device)
+            work_dir = self.work_dir / run.folder / f'{run.name}_{digits}'
+            command = train_command(run, work_dir)
         work_dir.mkdir(parents=True, exist_ok=True)
         log = work_dir / 'train.log'
         try:
-            done = self._run(train_command(run, work_dir), log, run.device)
-            if not done.returncode and not has_metric(run, work_dir):
+            done = self._run(command, log, run.device)
+            with self._reading:
+                command = [] if done.returncode or has_metric(
+                    run, work_dir) else test_command(run, work_dir)
+            if command:
                 # It was stopped between its last checkpoint and its metric.
                 peak_memory = done.peak_memory
-                done = self._run(test_command(run, work_dir), log,
+                done = self._run(command, log,
                                  run.device)._replace(peak_memory=peak_memory)
         except BlockingIOError:
             return (f'{run.folder} {run.name}: a process that was started '
@@ -81,7 +87,8 @@ class Trainings:
             return (f'{run.folder} {run.name}: the training ended with '
                     f'{done.returncode}; {log} ends with: '
                     f'{lines[-1] if lines else ""}')
-        record = make_record(run, work_dir, self.threads, done.peak_memory)
+        with self._reading:
+            record = make_record(run, work_dir, self.threads, done.peak_memory)
         path = self.out / run.folder / f'{run.name}.json'
         with written_whole(path, 'w') as file:
             file.write(json.dumps(record, indent=1) + '\n')

@@ -22,6 +22,9 @@ def check_checkpoint(path: str, what: str, resume: bool = False) -> None:
         resume (bool): Whether a training is to go on from it. Defaults to
             False.
     """
+    if not isinstance(path, str):
+        raise CommandError(f'{path!r} is given as {what}, but the path of a '
+                           'checkpoint is expected')
     if '://' in path:
         return
     if not osp.isfile(path):

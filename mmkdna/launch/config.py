@@ -54,7 +54,11 @@ def read_config(config: str,
             f'{config} is given as config, but{given} it cannot be read '
             f'({describe(error)}): correct it, or take one of those in '
             f'{CONFIGS}') from error
-    absent = missing_host(cfg.get('default_scope'))
+    scope = cfg.get('default_scope')
+    if scope is not None and not (scope and isinstance(scope, str)):
+        raise CommandError(f'default_scope = {scope!r} is given in {config}, '
+                           'the name of a library is expected, such as mmdet')
+    absent = missing_host(scope)
     if absent:
         raise CommandError(f'{config} is a config of {absent}')
     return cfg
@@ -88,6 +92,14 @@ def load_config(args: argparse.Namespace, task: str) -> Config:
                 f'{", ".join(missing)}: {", ".join(needs)} are expected, all '
                 'of them' + ' or none' * (split != task) + '; most configs '
                 'have them from their _base_')
+        for key in (*parts, 'model'):
+            value = cfg.get(key)
+            # Of evaluators there may be several.
+            if not isinstance(value, (dict, list, type(None))) or (isinstance(
+                    value, list) and 'evaluator' not in key):
+                raise CommandError(
+                    f'{key} = {value!r} is given in {args.config}, a dict is '
+                    'expected' + ' or a list' * ('evaluator' in key))
     name = osp.splitext(osp.basename(args.config))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join(
         './work_dirs', name)

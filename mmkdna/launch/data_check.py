@@ -97,9 +97,12 @@ def _numbered(value: Any, where: str) -> Iterator[tuple[str, Any]]:
     """A config by its key, or each one of a list."""
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield f'{where}.{index}', item
-    elif value:
+            yield from _numbered(item, f'{where}.{index}')
+    elif isinstance(value, dict):
         yield where, value
+    elif value:
+        raise CommandError(f'{where} = {value!r} is given, but a config, a '
+                           'dict with a type, is expected')
 
 
 def _comes_by_itself(dataset: Mapping[str, Any], scope: str | None) -> bool:
@@ -111,6 +114,9 @@ def _comes_by_itself(dataset: Mapping[str, Any], scope: str | None) -> bool:
     if isinstance(cls, str):
         with DATASETS.switch_scope_and_registry(scope) as registry:
             cls = registry.get(cls)
+    elif cls and not callable(cls):
+        raise CommandError(f'type = {cls!r} is given for a dataset, but a '
+                           'name in the registry DATASETS is expected')
     parameters = inspect.signature(cls).parameters if cls else {}
     return 'download' in parameters and dataset.get('download', True)
 

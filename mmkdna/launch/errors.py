@@ -26,7 +26,7 @@ def describe(error: BaseException) -> str:
     while first.__context__ is not None:
         first = first.__context__
     frame = traceback.extract_tb(first.__traceback__)[-1]
-    return (f'{text} [{type(error).__name__} in '
+    return (f'{" ".join(text.split())} [{type(error).__name__} in '
             f'{osp.basename(frame.filename)}, line {frame.lineno}]')
 
 

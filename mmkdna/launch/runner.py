@@ -27,21 +27,13 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
     """
     if cfg.launcher != 'none' and get_device() == 'cpu':
         join_on_cpu(cfg)
-    if cfg.get('default_scope') == 'mmpretrain':
-        # Its configs leave this to its tools.
-        for split in ('train', 'val', 'test'):
-            loader = cfg.get(f'{split}_dataloader')
-            if loader:
-                loader.setdefault('collate_fn', dict(type='default_collate'))
-                loader.setdefault('persistent_workers',
-                                  loader.get('num_workers', 0) > 0)
-                loader.setdefault('pin_memory', get_device() != 'cpu')
-    for hook in _hooks(cfg):
-        # A lazy config names mmengine's class, which a kill leaves halves by.
-        if hook.get('type') is CheckpointHook:
-            hook['type'] = 'CheckpointHook'
     what, part = 'runner', None
     try:
+        _fill_loaders(cfg)
+        for hook in _hooks(cfg):
+            # A lazy config names mmengine's class, which leaves halves.
+            if hook.get('type') is CheckpointHook:
+                hook['type'] = 'CheckpointHook'
         runner = (
             RUNNERS.build(cfg)
             if 'runner_type' in cfg else Runner.from_cfg(cfg))
@@ -69,6 +61,19 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
             f'{describe(error)}. Correct its type or its options, in the '
             'config or by --cfg-options') from error
     return runner
+
+
+def _fill_loaders(cfg: Config) -> None:
+    """What configs of mmpretrain leave to its tools."""
+    if cfg.get('default_scope') != 'mmpretrain':
+        return
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if loader:
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+            loader.setdefault('persistent_workers',
+                              loader.get('num_workers', 0) != 0)
+            loader.setdefault('pin_memory', get_device() != 'cpu')
 
 
 def _hooks(cfg: Config) -> Iterator[dict[str, Any]]:

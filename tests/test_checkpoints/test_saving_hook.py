@@ -129,10 +129,10 @@ def test_a_file_that_is_too_large(train):
     file = train.work_dir / 'epoch_1.pth'
     whole = file.read_bytes()
     config = train.folder / 'tiny.py'
+    # With an import, mmengine may take it for a lazy one.
     config.write_text(f'''
-import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, ({len(whole) - 9999}, ) * 2)
-del resource
+__import__('resource').setrlimit(
+    __import__('resource').RLIMIT_FSIZE, ({len(whole) - 9999}, ) * 2)
 ''' + config.read_text())
     code, out = train(2)
     assert code == 1 and 'Traceback' not in out

@@ -94,6 +94,20 @@ NO_FILE = 'there is no such file'
           ], ['none.pth', '--resume', NO_FILE]),
         (['tiny.py', '--cfg-options', 'load_from=none.pth'
           ], ['none.pth', 'load_from', NO_FILE]),
+        (['tiny.py', '--cfg-options', 'load_from=3'
+          ], ['3', 'load_from', 'path']),
+        (['tiny.py', '--cfg-options', 'default_scope=3'
+          ], ['default_scope = 3', 'tiny.py', 'mmdet']),
+        (['tiny.py', '--cfg-options', 'model=a'
+          ], ["model = 'a'", 'tiny.py', 'a dict is']),
+        (['tiny.py', '--cfg-options', 'test_dataloader=[1]'
+          ], ['test_dataloader = [1]', 'tiny.py', 'a dict is']),
+        (['tiny.py', '--cfg-options', 'val_evaluator=a'
+          ], ["val_evaluator = 'a'", 'a dict is expected or a list']),
+        (['tiny.py', '--cfg-options', 'train_dataloader.dataset=3'
+          ], ['train_dataloader.dataset = 3', 'a dict with a type']),
+        (['tiny.py', '--cfg-options', 'val_dataloader.dataset.type=1.5'
+          ], ['type = 1.5', 'dataset', 'DATASETS']),
         (['tiny.py', '--cfg-options', 'model'], ['--cfg-options', 'KEY=VALUE'
                                                  ]),
         (['tiny.py', '--cfg-options', 'pipeline.7.type=X'

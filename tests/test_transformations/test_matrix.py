@@ -8,8 +8,7 @@ from tests.test_transformations.transformations import (TABLE, Done,
                                                         Transformation)
 from tests.utils import make_kin
 
-for host in ('mmdet', 'mmseg', 'mmpretrain'):
-    pytest.importorskip(host)
+pytest.importorskip('mmpretrain')
 QUICK = 'KernelDNAResNet'
 VERDICTS = {
     'pass', 'deploy before', 'pass; deploy before', 'refused', 'skipped'
@@ -78,6 +77,14 @@ def test_what_is_wrong_does_not_pass(apply):
     wrong = Transformation('wrong', apply, 1e-5, True, True)
     (verdict, said), _ = matrix.try_on(wrong, QUICK, 'trained')
     assert verdict == 'fails' and said
+
+
+def test_what_a_stack_is_without_is_skipped(monkeypatch):
+    said = 'mmseg is not installed'
+    monkeypatch.setattr(matrix, 'missing_host', lambda name: said
+                        if name == 'mmseg' else '')
+    assert matrix.cell(TABLE[0], 'segmentor') == ('skipped', said)
+    assert matrix.cell(TABLE[0], QUICK) == ('pass', '')
 
 
 def test_a_second_stack_is_a_second_section():
