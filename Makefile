@@ -11,6 +11,7 @@
 # make test-slow install; whole trainings as well
 # make bench     install; how long layers, derivation, building, linking and
 #                folding take, beside the times stored last in benchmarks/times
+# make coverage  install; the tests, and what lines and branches they reach
 # make lint      install; style and types
 # make docs      install; the pages of docs as a site, in docs/_build/html
 
@@ -22,7 +23,7 @@ PINS := requirements/stacks/$(STACK)
 export PATH := $(BIN):$(PATH)
 
 .PHONY: install demo test test-classic test-light test-hosts test-slow bench \
-    lint docs
+    coverage lint docs
 
 # A build that does not see torch has no ops; pip would keep it for others.
 INSTALL_MMCV = $(if $(filter light,$(STACK)),\
@@ -86,10 +87,13 @@ bench: install
 	python -m pytest benchmarks --benchmark-storage=file://benchmarks/times \
 	    --benchmark-compare $(PYTEST_ARGS)
 
-# What two commands need besides.
-$(VENV)/.docs $(VENV)/.lint: $(VENV)/.%: $(VENV)/.installed requirements/%.txt
+# What three commands need besides.
+$(addprefix $(VENV)/.,coverage docs lint): $(VENV)/.%: $(VENV)/.installed requirements/%.txt
 	pip install -r requirements/$*.txt
 	touch $@
+
+coverage: $(VENV)/.coverage
+	python -m pytest -n auto -m 'not slow' --cov $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	tools/lint.sh
