@@ -44,7 +44,8 @@ def get_parser() -> argparse.ArgumentParser:
         const='auto',
         metavar='PATH',
         help='go on from this checkpoint, or without PATH (or with "auto") '
-        'from the latest one in the work_dir, if there is one')
+        'from the latest one in the work_dir; if there is none, the training '
+        'begins as the config says')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -88,22 +89,29 @@ def main(args: argparse.Namespace) -> None:
         use_amp(cfg)
     if args.auto_scale_lr:
         scale_lr(cfg)
+    named = args.resume and args.resume != 'auto'
+    if named:
+        cfg.load_from = args.resume
     if args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    newest = args.resume == 'auto' or (cfg.get('resume') is True
+                                       and not cfg.get('load_from'))
     if cfg.get('load_from'):
-        check_checkpoint(
-            cfg.load_from, '--resume' if args.resume else 'load_from in the '
-            'config', bool(cfg.get('resume')))
+        check_checkpoint(cfg.load_from,
+                         '--resume' if named else 'load_from in the '
+                         'config',
+                         bool(cfg.get('resume')) and not newest)
     check_data(cfg, ('train', 'val'))
     check_classes(cfg, ('train', 'val'))
     check_pretrained(cfg)
     check_recomputing(cfg, check_model(cfg))
     with held_work_dir(cfg):
         passed_over: list[str] = []
-        if cfg.get('resume') is True and not cfg.get('load_from'):
-            cfg.load_from, passed_over = find_newest(cfg)
-            cfg.resume = cfg.load_from is not None
+        if newest:
+            path, passed_over = find_newest(cfg)
+            # Without one it begins, from the weights that the config names.
+            cfg.resume = path is not None
+            cfg.load_from = path or cfg.get('load_from')
         runner = build_runner(cfg, ('train', 'val'))
         for message in passed_over:
             runner.logger.warning(message)

@@ -48,6 +48,17 @@ def test_trains_and_resumes(classifier):
     assert (work_dir / 'epoch_2.pth').is_file()
     assert 'accuracy/top1' in out
 
+    # Where there is nothing to go on from, it begins from load_from.
+    again = [
+        'train', 'tiny.py', '--work-dir', 'tuned', '--resume', '--cfg-options',
+        'load_from=work_dirs/tiny/epoch_1.pth'
+    ]
+    out = run_tool(*again, cwd=classifier)
+    assert 'Load checkpoint from work_dirs/tiny/epoch_1.pth' in out
+    assert 'Epoch(train) [1]' in out and 'resumed' not in out
+    out = run_tool(*again, 'train_cfg.max_epochs=2', cwd=classifier)
+    assert 'resumed epoch: 1, iter: 4' in out
+
 
 def test_work_dir_and_processes_on_a_cpu(classifier):
     out = run(

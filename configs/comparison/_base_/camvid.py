@@ -13,7 +13,8 @@ model = dict(
     pretrained=None,
     backbone=dict(
         _delete_=True,
-        type='MobileNetV2',
+        # In the layout of these weights, which mmseg's own is not.
+        type='mmdet.MobileNetV2',
         out_indices=(1, 2, 4, 6),
         norm_cfg=norm_cfg,
         init_cfg=dict(type='Pretrained', checkpoint=pretrained)),

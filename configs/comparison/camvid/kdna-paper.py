@@ -1,3 +1,3 @@
 # KernelDNA where the paper has it; the topology is the stock one.
 _base_ = '../_base_/camvid.py'
-model = dict(backbone=dict(type='KernelDNAMobileNetV2'))
+model = dict(backbone=dict(type='mmdet.KernelDNAMobileNetV2'))
