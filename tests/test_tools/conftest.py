@@ -76,6 +76,7 @@ def classifier(tmp_path, monkeypatch):
 @pytest.fixture(scope='session')
 def shapes(tmp_path_factory):
     """A folder with a detector's and a segmentor's config and data."""
+    pytest.importorskip('pycocotools')  # encodes the masks
     folder = tmp_path_factory.mktemp('shapes')
     (folder / 'detector.py').write_text(DETECTOR)
     (folder / 'segmentor.py').write_text(SEGMENTOR)

@@ -47,6 +47,7 @@ def test_quick_demo(tmp_path):
 
 
 def test_failed_stage_ends_the_demo(tmp_path):
+    pytest.importorskip('pycocotools')
     # Shapes cannot be made where something else lies.
     (tmp_path / 'data' / 'shapes').mkdir(parents=True)
     (tmp_path / 'data' / 'shapes' / 'photo.jpg').write_text('dear to me')

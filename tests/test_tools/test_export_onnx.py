@@ -103,10 +103,12 @@ MODELS = dict(
 def write(folder, model, name='model'):
     """A config and a checkpoint, and the model they make."""
     config = folder / f'{name}.py'
+    host = model['type'].split('.')[0]
+    pytest.importorskip(host)
     Config(
         dict(
             custom_imports=dict(imports=['mmkdna']),
-            default_scope=model['type'].split('.')[0],
+            default_scope=host,
             model=model)).dump(config)
     module = perturb(init_model(str(config)))
     torch.save(dict(state_dict=module.state_dict()), folder / f'{name}.pth')

@@ -82,7 +82,9 @@ def test_deformable_convolutions_are_not_counted(tmp_path, monkeypatch,
 @pytest.mark.parametrize('tool, args, said', [
     ('get_flops', ['none.py'], ['none.py', 'no such file', 'configs']),
     ('get_flops', [RESNET18, '--shape', '0', '5'], ['[0, 5]', 'positive']),
-    ('get_flops', [PSPNET, *NO_SIZE], [str(PSPNET), 'give --shape']),
+    pytest.param(
+        'get_flops', [PSPNET, *NO_SIZE], [str(PSPNET), 'give --shape'],
+        marks=pytest.mark.hosts('mmseg')),
     ('get_flops', [RESNET18, *WRONG], ['cannot be built', 'KernelDNANet']),
     ('sharing', [RESNET18, *WRONG], ['cannot be built', 'KernelDNANet']),
     ('sharing', ['none.py'], ['none.py', 'no such file', 'configs']),
