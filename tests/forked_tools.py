@@ -16,6 +16,8 @@ from tests.runs import ROOT, TOOLS
 with suppress(ImportError):
     for part in ('apis', 'datasets', 'engine', 'evaluation', 'models'):
         importlib.import_module(f'mmpretrain.{part}')
+# What the libraries have said would be in every process's log.
+sys.stdout.flush()
 # So that a collection in what is forked does not copy everything.
 gc.freeze()
 
