@@ -108,7 +108,8 @@ def _numbered(value: Any, where: str) -> Iterator[tuple[str, Any]]:
 def _comes_by_itself(dataset: Mapping[str, Any], scope: str | None) -> bool:
     """Whether a dataset is downloaded when missing, or read from a server."""
     backend = dataset.get('backend_args') or {}
-    if backend.get('backend', 'local') != 'local':
+    if isinstance(backend, dict) and backend.get('backend',
+                                                 'local') != 'local':
         return True
     cls = dataset.get('type')
     if isinstance(cls, str):
@@ -124,6 +125,9 @@ def _comes_by_itself(dataset: Mapping[str, Any], scope: str | None) -> bool:
 def _paths(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The paths a dataset names, joined as mmengine's BaseDataset does."""
     root = dataset.get('data_root') or ''
+    if not isinstance(root, (str, os.PathLike)):
+        raise CommandError(f'data_root = {root!r} is given for a dataset, but '
+                           'a path is expected')
     if root:
         yield 'data_root', root
     prefix = dataset.get('data_prefix') or {}

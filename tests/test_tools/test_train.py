@@ -119,6 +119,8 @@ NO_FILE = 'there is no such file'
           ], ['train_dataloader.dataset = 3', 'a dict with a type']),
         (['tiny.py', '--cfg-options', 'val_dataloader.dataset.type=1.5'
           ], ['type = 1.5', 'dataset', 'DATASETS']),
+        (['tiny.py', '--cfg-options', 'train_dataloader.dataset.data_root=3'
+          ], ['data_root = 3', 'a path is expected']),
         (['tiny.py', '--cfg-options', 'model'], ['--cfg-options', 'KEY=VALUE'
                                                  ]),
         (['tiny.py', '--cfg-options', 'pipeline.7.type=X'
