@@ -129,7 +129,7 @@ def _paths(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         raise CommandError(f'data_root = {root!r} is given for a dataset, but '
                            'a path is expected')
     if root:
-        yield 'data_os.fspath(root)', root
+        yield 'data_root', os.fspath(root)
     prefix = dataset.get('data_prefix') or {}
     if not isinstance(prefix, dict):
         prefix = {'': prefix}

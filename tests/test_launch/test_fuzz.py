@@ -4,6 +4,7 @@ What a training itself ends in is the host library's to say, but it leaves no
 half of a file either. The cases are the same every time, and are counted;
 ``pytest -s`` shows what became of them.
 """
+import copy
 import random
 import shutil
 import sys
@@ -81,7 +82,7 @@ def test_configs(classifier, monkeypatch, number):
     counts = Counter()
     rng = random.Random(0)
     for _ in range(number):
-        config = Config(whole).to_dict()
+        config = copy.deepcopy(whole)
         spoil(config, rng)
         Config(config).dump('spoilt.py')
         DefaultScope._instance_dict.clear()
