@@ -6,7 +6,6 @@ half of a file either. The cases are the same every time, and are counted;
 """
 import copy
 import random
-import shutil
 import sys
 import traceback
 from collections import Counter
@@ -76,12 +75,15 @@ def train(train_tool):
 ])
 def test_configs(classifier, monkeypatch, number):
     whole = Config.fromfile('tiny.py').to_dict()
-    monkeypatch.setattr(sys, 'argv',
-                        ['train.py', 'spoilt.py', '--work-dir', 'runs'])
     tool = load_tool('train')
     counts = Counter()
     rng = random.Random(0)
-    for _ in range(number):
+    for case in range(number):
+        # Mmengine's visualizer goes on with a folder of the same second.
+        runs = Path(f'runs{case}')
+        monkeypatch.setattr(sys, 'argv',
+                            ['train.py', 'spoilt.py', '--work-dir',
+                             str(runs)])
         config = copy.deepcopy(whole)
         spoil(config, rng)
         Config(config).dump('spoilt.py')
@@ -92,9 +94,8 @@ def test_configs(classifier, monkeypatch, number):
             assert isinstance(said, str) and len(said) > 20
             assert '\n' not in said
             # The log of a runner that could not be built whole.
-            assert not list(Path('runs').rglob('*.pth'))
-        for file in Path().rglob('*.pth'):
+            assert not list(runs.rglob('*.pth'))
+        for file in runs.rglob('*.pth'):
             load_file(file)
-        shutil.rmtree('runs', ignore_errors=True)
     print(*counts.items(), sep='\n')
     assert sum(counts.values()) == number
