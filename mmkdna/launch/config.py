@@ -95,11 +95,12 @@ def load_config(args: argparse.Namespace, task: str) -> Config:
         for key in (*parts, 'model'):
             value = cfg.get(key)
             # Of evaluators there may be several.
-            if not isinstance(value, (dict, list, type(None))) or (isinstance(
-                    value, list) and 'evaluator' not in key):
+            several = 'evaluator' in key
+            expected = (dict, list) if several else dict
+            if value is not None and not isinstance(value, expected):
                 raise CommandError(
                     f'{key} = {value!r} is given in {args.config}, a dict is '
-                    'expected' + ' or a list' * ('evaluator' in key))
+                    'expected' + ' or a list' * several)
     name = osp.splitext(osp.basename(args.config))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join(
         './work_dirs', name)

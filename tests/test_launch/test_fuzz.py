@@ -102,4 +102,4 @@ def test_configs(classifier, monkeypatch, number):
                 # A training may diverge; nothing goes on from that.
                 assert 'NaN' in str(error)
     print(*counts.items(), sep='\n')
-    assert sum(counts.values()) == number
+    assert {'trained', 'refused'} <= set(counts)
