@@ -24,8 +24,9 @@ from mmkdna.launch.command import command
 from mmkdna.launch.config import load_config
 from mmkdna.launch.data_check import check_data
 from mmkdna.launch.errors import CommandError
+from mmkdna.launch.fit_check import check_fit
 from mmkdna.launch.model_check import check_model, check_recomputing
-from mmkdna.launch.resuming import find_newest
+from mmkdna.launch.resuming import resume_newest
 from mmkdna.launch.runner import build_runner
 from mmkdna.launch.work_dir import held_work_dir
 
@@ -104,14 +105,12 @@ def main(args: argparse.Namespace) -> None:
     check_data(cfg, ('train', 'val'))
     check_classes(cfg, ('train', 'val'))
     check_pretrained(cfg)
-    check_recomputing(cfg, check_model(cfg))
+    model = check_model(cfg)
+    check_recomputing(cfg, model)
     with held_work_dir(cfg):
-        passed_over: list[str] = []
-        if newest:
-            path, passed_over = find_newest(cfg)
-            # Without one it begins, from the weights that the config names.
-            cfg.resume = path is not None
-            cfg.load_from = path or cfg.get('load_from')
+        passed_over = resume_newest(cfg) if newest else []
+        check_fit(cfg, model)
+        del model
         runner = build_runner(cfg, ('train', 'val'))
         for message in passed_over:
             runner.logger.warning(message)

@@ -9,6 +9,23 @@ from mmengine.config import Config
 from ..checkpoints.files import CheckpointError, load_with_state
 
 
+def resume_newest(cfg: Config) -> list[str]:
+    """Have a run go on from the newest whole checkpoint it has left.
+
+    Without one it begins, from the weights that the config names.
+
+    Args:
+        cfg (Config): The config, with its work_dir.
+
+    Returns:
+        list[str]: What there is to say about newer ones that were passed over.
+    """
+    path, passed_over = find_newest(cfg)
+    cfg.resume = path is not None
+    cfg.load_from = path or cfg.get('load_from')
+    return passed_over
+
+
 def find_newest(cfg: Config) -> tuple[str | None, list[str]]:
     """Find the newest whole checkpoint that a run has left.
 
