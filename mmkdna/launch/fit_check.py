@@ -7,6 +7,7 @@ from mmengine.model import PretrainedInit
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import Tensor, nn
 
+from .distributed import is_first_process
 from .errors import CommandError, describe
 
 
@@ -21,10 +22,11 @@ def check_fit(cfg: Config, model: nn.Module) -> None:
     does not have are all well.
 
     Args:
-        cfg (Config): The config.
+        cfg (Config): The config, with its launcher. Of a distributed run, the
+            first process looks.
         model (nn.Module): The model it builds, which takes the weights.
     """
-    if cfg.get('resume'):
+    if cfg.get('resume') or not is_first_process(cfg.launcher):
         return
     path = cfg.get('load_from')
     if path:

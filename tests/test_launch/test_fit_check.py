@@ -30,6 +30,7 @@ def weights(classifier):
     """Config of a tiny classifier that shares, and weights of a plain one."""
     pytest.importorskip('mmpretrain')
     cfg = Config.fromfile('tiny.py')
+    cfg.launcher = 'none'
     model = randomize(build_model(plain_config(cfg)))
     torch.save(dict(state_dict=model.state_dict()), 'plain.pth')
     torch.save(model.backbone.state_dict(), 'backbone.pth')
@@ -68,7 +69,7 @@ def test_a_part_of_them(weights):
     check(start_from(weights, 'half.pth'))
 
 
-def test_weights_of_another(weights):
+def test_weights_of_another(weights, monkeypatch):
     """By init_cfg without the prefix, and by load_from without it."""
     said = refused(start_from(weights, 'plain.pth'))
     for part in ('plain.pth', 'model.backbone.init_cfg', 'only 0 ',
@@ -79,6 +80,12 @@ def test_weights_of_another(weights):
     said = refused(weights)
     for part in ('backbone.pth', 'load_from', 'backbone.conv1.weight'):
         assert part in said
+    # Of a distributed run, one process says it.
+    weights.launcher = 'pytorch'
+    monkeypatch.setenv('RANK', '1')
+    check(weights)
+    monkeypatch.setenv('RANK', '0')
+    refused(weights)
     # Of a training that goes on, everything is there.
     weights.resume = True
     check(weights)
@@ -88,6 +95,9 @@ def test_a_prefix_that_is_none(weights):
     said = refused(start_from(weights, 'plain.pth', prefix='encoder.'))
     for part in ('plain.pth', 'model.backbone.init_cfg', 'encoder.'):
         assert part in said
+
+
+NO_RUN = Config(dict(launcher='none'))
 
 
 class Renaming(BaseModule):
@@ -113,9 +123,9 @@ def test_a_class_that_renames_them(tmp_path):
     path = str(tmp_path / 'renamed.pth')
     init_cfg = dict(type='Pretrained', checkpoint=path)
     torch.save(randomize(Renaming('')).layers.state_dict(), path)
-    check_fit(Config(), Renaming('layers.', init_cfg=init_cfg))
+    check_fit(NO_RUN, Renaming('layers.', init_cfg=init_cfg))
     with pytest.raises(CommandError, match='model.init_cfg.* only 0 '):
-        check_fit(Config(), Renaming('blocks.', init_cfg=init_cfg))
+        check_fit(NO_RUN, Renaming('blocks.', init_cfg=init_cfg))
 
 
 def test_nothing_is_left(weights, refuse):
@@ -131,6 +141,7 @@ def test_names_of_another_library():
     pytest.importorskip('mmdet')
     real_data('weights')
     cfg = read_config(str(find_experiments('camvid', TASKS)['plain']))
+    cfg.launcher = 'none'
     check(cfg)
     cfg.model.backbone.type = 'MobileNetV2'
     said = refused(cfg)
