@@ -10,7 +10,7 @@ from tests.runs import real_data
 
 
 @pytest.mark.hosts('mmdet', 'mmseg')
-@pytest.mark.parametrize('task', ['bccd-pretrained', 'camvid'])
+@pytest.mark.parametrize('task', ['bccd-pretrained', 'people', 'camvid'])
 def test_every_weight_is_loaded(task):
     cfg = read_config(str(find_experiments(task, TASKS)['plain']))
     file = real_data('weights') / 'mobilenet_v2_imagenet_mmdet.pth'

@@ -1,0 +1,9 @@
+# Only one part of the adapter.
+_base_ = '../_base_/people.py'
+model = dict(
+    backbone=dict(
+        conv_cfg=dict(
+            type='KernelDNA',
+            name_pattern='^layer',
+            kernel_sizes=(1, ),
+            modulation=('channel', ))))
