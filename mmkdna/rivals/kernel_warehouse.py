@@ -42,7 +42,8 @@ class KernelWarehouseOptions(LayerChoice):
         earlier_pattern (str, optional): Regular expression; convolutions in
             whose name it is found belong to the stage before theirs, e.g.
             ``r'\\.0\\.(conv1|downsample)'`` in a ResNet. In the first stage
-            it changes nothing. Defaults to None.
+            it changes nothing, and a stage of nothing else is none. Defaults
+            to None.
     """
     conv_type: ClassVar[str] = 'KernelWarehouse'
 
@@ -93,6 +94,10 @@ class CellAttention(nn.Module):
         self.fc1 = nn.Linear(channels, hidden, bias=False)
         self.norm = nn.BatchNorm2d(hidden)
         self.fc2 = nn.Linear(hidden, mixtures * (cells + 1))
+        # As its authors start it.
+        for layer in (self.fc1, self.fc2):
+            nn.init.kaiming_normal_(layer.weight, mode='fan_out')
+        nn.init.zeros_(self.fc2.bias)
         self.shape = mixtures, cells + 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -407,11 +412,13 @@ def _warehouses(
         options = conv.options
         stage: Hashable = stage_of(name, options.stage_level)
         seen = stages[options.key()]
-        if stage not in seen:
-            seen.append(stage)
         if options.is_earlier(name):
             unmatched.pop(options.earlier_pattern, None)
-            stage = seen[max(seen.index(stage) - 1, 0)]
+            if seen:
+                number = seen.index(stage) if stage in seen else len(seen)
+                stage = seen[max(number - 1, 0)]
+        if stage not in seen:
+            seen.append(stage)
         fan = conv.in_channels // conv.groups if conv.groups > 1 else None
         groups[stage, fan, options.key()][name] = conv
     for pattern in unmatched:

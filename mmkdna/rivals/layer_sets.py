@@ -43,8 +43,8 @@ LAYER_SETS: dict[str, dict[str, dict[str, Any]]] = dict(
             kernel_sizes=(1, 3), grouped=True, name_pattern='^(layer|conv2)')),
     # As ODConv's, with shortcuts of stride 2, without the first convolution
     # of a ResNet-50's first block. What leads into a stage is of the stage
-    # before. For MobileNetV2 the published count was not reproduced, so no set
-    # is given.
+    # before: a convolution in a ResNet, a whole block in a MobileNetV2, whose
+    # last 1x1 is of its last stage.
     KernelWarehouse=dict(
         resnet18=dict(
             kernel_sizes=(1, 3),
@@ -56,5 +56,10 @@ LAYER_SETS: dict[str, dict[str, dict[str, Any]]] = dict(
             shortcuts=True,
             name_pattern=r'^layer(?!1\.0\.(conv1|downsample))',
             earlier_pattern=r'\.0\.(conv1|downsample)'),
+        mobilenet_v2=dict(
+            kernel_sizes=(1, 3),
+            grouped=True,
+            name_pattern='^(layer|conv2)',
+            earlier_pattern=r'^(layer[2-7]\.0\.|conv2)'),
     ),
 )

@@ -67,8 +67,7 @@ def authors_row(name):
     conv_cfg = TYPES[name]
     sets = LAYER_SETS[conv_cfg['type']]
     return name, *(
-        cell(network, dict(sets[network], **conv_cfg))
-        if network in sets else None for network in NETWORKS)
+        cell(network, dict(sets[network], **conv_cfg)) for network in NETWORKS)
 
 
 @pytest.mark.parametrize('name', TYPES)

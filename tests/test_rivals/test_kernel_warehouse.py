@@ -10,6 +10,7 @@ from torch import nn
 
 from mmkdna import link_kernels
 from mmkdna.rivals import KernelWarehouse2d
+from mmkdna.rivals.kernel_warehouse import CellAttention
 from tests.test_rivals.cases import (EVERYTHING, close, compare_with,
                                      geometries, make)
 from tests.test_rivals.reference import kernel_warehouse
@@ -279,3 +280,13 @@ def test_whoever_initialises_reaches_every_cell(ratio):
     assert cells.std((1, 2)).max() < 0.02
     assert cells.std() == pytest.approx(0.01, rel=0.1)
     assert torch.equal(unit.convs[1].attention.fc1.weight, attention)
+
+
+def test_the_start_of_attentions():
+    attention = CellAttention(64, 40, 40)
+    assert not attention.fc2.bias.any()
+    for layer in (attention.fc1, attention.fc2):
+        expected = (2 / layer.out_features)**0.5
+        assert layer.weight.std().item() == pytest.approx(expected, rel=0.1)
+        # Normal: of a uniform start nothing is beyond sqrt(3) deviations.
+        assert layer.weight.abs().max() > 2.5 * expected

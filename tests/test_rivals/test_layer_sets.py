@@ -41,6 +41,8 @@ def parameters(module):
     ('KernelWarehouse', 'resnet18', {}, dict(ratio=4), 45.86),
     ('KernelWarehouse', 'resnet50', {}, {}, 28.05),
     ('KernelWarehouse', 'resnet50', {}, dict(ratio=4), 102.02),
+    ('KernelWarehouse', 'mobilenet_v2', {}, {}, 5.17),
+    ('KernelWarehouse', 'mobilenet_v2', dict(widen_factor=0.5), {}, 2.85),
 ])
 def test_parameters_of_the_papers(kind, network, further, conv, millions):
     conv_cfg = dict(LAYER_SETS[kind][network], type=kind, **conv)
