@@ -4,13 +4,14 @@ from .picture import draw_comparison
 from .runs import (DEVICES, TASKS, Run, config_hash, find_experiments,
                    find_missing, find_tasks, folder_name, gpu_options,
                    read_experiment, read_records)
-from .summary import Latency, Summary, pareto_front, summarize, summary_table
+from .summary import (BASELINE, Difference, Latency, Summary, pareto_front,
+                      summarize, summary_table)
 from .trainings import Trainings, train_command
 
 __all__ = [
-    'DEVICES', 'TASKS', 'Latency', 'Run', 'Summary', 'Trainings',
-    'config_hash', 'draw_comparison', 'find_experiments', 'find_missing',
-    'find_tasks', 'folder_name', 'gpu_options', 'measure_latency',
-    'pareto_front', 'read_experiment', 'read_latency', 'read_records',
-    'summarize', 'summary_table', 'train_command'
+    'BASELINE', 'DEVICES', 'TASKS', 'Difference', 'Latency', 'Run', 'Summary',
+    'Trainings', 'config_hash', 'draw_comparison', 'find_experiments',
+    'find_missing', 'find_tasks', 'folder_name', 'gpu_options',
+    'measure_latency', 'pareto_front', 'read_experiment', 'read_latency',
+    'read_records', 'summarize', 'summary_table', 'train_command'
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 import json
 import os.path as osp
 import platform
+import shutil
+import subprocess
 import sys
 from pathlib import Path
-from statistics import mean
+from statistics import median
 from typing import Any
 
 import torch
@@ -21,20 +23,25 @@ from .runs import Run, config_hash, read_experiment
 # What a host library calls the metric that decides.
 METRICS = dict(mmdet='coco/bbox_mAP', mmseg='mIoU', mmpretrain='accuracy/top1')
 PACKAGES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
+# What is logged beside metrics.
+TIMES = 'time', 'data_time'
 
 
-def make_record(run: Run, work_dir: Path, threads: int,
+def make_record(run: Run, work_dir: Path, checkpoint: Path, threads: int,
                 peak_memory: int) -> dict[str, Any]:
     """Describe a finished run.
 
     Args:
         run (Run): The run.
-        work_dir (Path): Its folder.
+        work_dir (Path): Its folder, whose logs have the metric.
+        checkpoint (Path): Its last checkpoint.
         threads (int): Threads of torch on the CPU.
         peak_memory (int): Of the last process, in bytes.
 
     Returns:
-        dict: What its file holds.
+        dict: What its file holds. 'training_seconds' is the median time of an
+        iteration for all iterations; 'peak_memory' is on a CPU that of the
+        process, with all that it imports.
     """
     cfg = read_experiment(run.config, run.device)
     metric = METRICS[cfg.default_scope]
@@ -44,7 +51,6 @@ def make_record(run: Run, work_dir: Path, threads: int,
     steps = [line for line in lines if 'loss' in line and 'time' in line]
     number = max(line['step'] for line in steps)
     memory = [line['memory'] for line in steps if 'memory' in line]
-    checkpoint = newest_checkpoint(work_dir)
     cost = model_cost(init_model(cfg), image_shape(cfg))
     return dict(
         task=run.task,
@@ -57,12 +63,13 @@ def make_record(run: Run, work_dir: Path, threads: int,
         metrics={
             key: number
             for line in lines if metric in line
-            for key, number in line.items() if isinstance(number, float)
+            for key, number in line.items()
+            if isinstance(number, float) and key not in TIMES
         },
         parameters=cost.parameters,
         flops=cost.flops,
         image=list(cost.shape),
-        training_seconds=round(mean(s['time'] for s in steps) * number, 3),
+        training_seconds=round(median(s['time'] for s in steps) * number, 3),
         peak_memory=max(memory) * 2**20 if memory else peak_memory,
         weights_bytes=sum(
             value.numel() * value.element_size()
@@ -71,7 +78,7 @@ def make_record(run: Run, work_dir: Path, threads: int,
         machine=machine(run.device, threads))
 
 
-def has_metric(run: Run, work_dir: Path) -> bool:
+def missing_metric(run: Run, work_dir: Path) -> str | None:
     """Find out whether a run has come to its metric.
 
     Args:
@@ -79,10 +86,11 @@ def has_metric(run: Run, work_dir: Path) -> bool:
         work_dir (Path): Its folder.
 
     Returns:
-        bool: The answer.
+        str | None: Name of the metric, if it has not.
     """
     metric = METRICS[read_experiment(run.config).default_scope]
-    return any(metric in line for line in _logged_lines(work_dir))
+    found = any(metric in line for line in _logged_lines(work_dir))
+    return None if found else metric
 
 
 def versions() -> dict[str, str]:
@@ -90,10 +98,11 @@ def versions() -> dict[str, str]:
 
     Returns:
         dict[str, str]: By package, the host libraries only where they are
-        imported.
+        imported, and the 'commit' of a checkout.
     """
     return dict(
         mmkdna=__version__,
+        **_commit(),
         python=platform.python_version(),
         torch=torch.__version__,
         **{
@@ -102,16 +111,31 @@ def versions() -> dict[str, str]:
         })
 
 
-def newest_checkpoint(work_dir: Path) -> Path:
+def _commit() -> dict[str, str]:
+    """The commit of this code, if it is that of a checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / '.git').exists() or not shutil.which('git'):
+        return {}
+    done = subprocess.run([
+        'git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'
+    ],
+                          cwd=root,
+                          capture_output=True,
+                          text=True,
+                          check=False)
+    return dict(commit=done.stdout.strip()) if done.returncode == 0 else {}
+
+
+def newest_checkpoint(work_dir: Path) -> Path | None:
     """Find the last checkpoint of a run.
 
     Args:
         work_dir (Path): Its folder.
 
     Returns:
-        Path: The file that was written last.
+        Path | None: The file that was written last, if there is one.
     """
-    return max(work_dir.glob('*.pth'), key=lambda path: osp.getmtime(path))
+    return max(work_dir.glob('*.pth'), key=osp.getmtime, default=None)
 
 
 def _logged_lines(work_dir: Path) -> list[dict[str, Any]]:

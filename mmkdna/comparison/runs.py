@@ -129,9 +129,14 @@ def config_hash(config: Path, device: str = 'cpu') -> str:
             not count on the CPU. Defaults to 'cpu'.
 
     Returns:
-        str: The first 8 digits of the sha256 of its text.
+        str: The first 8 digits of the sha256 of what it says.
     """
-    text = read_experiment(config, device).pretty_text
+    # Without line breaks, whose places would depend on a path's length.
+    text = json.dumps(
+        read_experiment(config, device).to_dict(),
+        sort_keys=True,
+        ensure_ascii=False,
+        default=str)
     data = os.environ.get('MMKDNA_DATA', 'data').rstrip('/')
     text = text.replace(data + '/', 'data/')
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,6 +1,7 @@
 """Means, spreads and differences of runs with several seeds."""
 from __future__ import annotations
 import math
+from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any, Mapping, NamedTuple, Sequence
 
@@ -8,9 +9,27 @@ from ..analysis.tables import markdown_table, millions
 
 # The experiment that the others are compared with.
 BASELINE = 'plain'
+# Those that have a column of differences, where a task has them.
+CONTROLS = BASELINE, 'plain-narrow'
 
 
-class Summary(NamedTuple):
+@dataclass(frozen=True)
+class Difference:
+    """The metric less that of a control, over the seeds that both have.
+
+    Attributes:
+        mean (float): Mean of the differences.
+        deviation (float | None): Their standard deviation; None with fewer
+            than two.
+        pairs (int): How many there are.
+    """
+    mean: float
+    deviation: float | None
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Summary:
     """The runs of one experiment.
 
     Attributes:
@@ -21,10 +40,8 @@ class Summary(NamedTuple):
         mean (float | None): Mean of the values; None without any.
         deviation (float | None): Standard deviation of the values over seeds;
             None with fewer than two.
-        difference (float | None): Mean over the seeds that both have of the
-            value less that of the baseline with the same seed.
-        difference_deviation (float | None): Standard deviation of these
-            differences; None with fewer than two.
+        differences (dict[str, Difference]): To other experiments of
+            :data:`CONTROLS`, by name; those that have a seed in common.
         parameters (int | None): Parameters of the model.
         flops (int | None): FLOPs of one image.
     """
@@ -34,8 +51,7 @@ class Summary(NamedTuple):
     missing: list[int]
     mean: float | None
     deviation: float | None
-    difference: float | None
-    difference_deviation: float | None
+    differences: dict[str, Difference]
     parameters: int | None
     flops: int | None
 
@@ -93,28 +109,39 @@ def summarize(runs: Sequence[Mapping[str, Any]], experiments: Sequence[str],
         raise ValueError(f'runs with the metrics {sorted(metrics)} are given, '
                          'runs of one task with one metric are expected')
     metric = metrics.pop() if metrics else ''
-    baseline = {
-        seed: run['value']
-        for seed, run in by_experiment.get(BASELINE, {}).items()
+    values = {
+        name: {
+            seed: runs[seed]['value']
+            for seed in seeds if seed in runs
+        }
+        for name, runs in by_experiment.items()
     }
     summaries = []
     for name, of_experiment in by_experiment.items():
-        values = {
-            seed: of_experiment[seed]['value']
-            for seed in seeds if seed in of_experiment
+        differences = {
+            control: _difference(values[name], values[control])
+            for control in CONTROLS if control != name and values[name].keys()
+            & values.get(control, {}).keys()
         }
-        differences = [
-            value - baseline[seed] for seed, value in values.items()
-            if seed in baseline and name != BASELINE
-        ]
         some = next(iter(of_experiment.values()), {})
         summaries.append(
-            Summary(name, metric, values,
-                    [seed for seed in seeds if seed not in values],
-                    *_mean_and_deviation(list(values.values())),
-                    *_mean_and_deviation(differences), some.get('parameters'),
-                    some.get('flops')))
+            Summary(name, metric, values[name],
+                    [seed for seed in seeds if seed not in values[name]],
+                    *_mean_and_deviation(list(values[name].values())),
+                    differences, some.get('parameters'), some.get('flops')))
     return summaries
+
+
+def _difference(values: Mapping[int, float],
+                control: Mapping[int, float]) -> Difference:
+    """Of pairs with one seed."""
+    found = [
+        value - control[seed] for seed, value in values.items()
+        if seed in control
+    ]
+    return Difference(
+        mean(found),
+        stdev(found) if len(found) > 1 else None, len(found))
 
 
 def _mean_and_deviation(
@@ -148,8 +175,8 @@ def summary_table(summaries: Sequence[Summary],
                   latencies: Mapping[str, Latency] | None = None) -> str:
     """Write a Markdown table of summaries.
 
-    A mean of fewer seeds than were asked for says so; what was not run is an
-    empty cell.
+    A mean of fewer seeds, or pairs of one seed, than were asked for says so;
+    what was not run is an empty cell.
 
     Args:
         summaries (Sequence[Summary]): From :func:`summarize`.
@@ -161,19 +188,28 @@ def summary_table(summaries: Sequence[Summary],
         str: The table.
     """
     metric = next((s.metric for s in summaries if s.metric), 'metric')
-    head = ['experiment', 'parameters', metric, f'less {BASELINE}, paired']
+    controls = [
+        name for name in CONTROLS
+        if name == BASELINE or any(name in s.differences for s in summaries)
+    ]
+    head = ['experiment', 'parameters', metric]
+    head += [f'less {name}, paired' for name in controls]
     if latencies:
         head.append('ms, deployed (least to greatest)')
     rows = []
     for summary in summaries:
+        asked = len(summary.values) + len(summary.missing)
         row = [
-            summary.experiment, None
-            if summary.parameters is None else millions(summary.parameters),
+            summary.experiment, None if summary.parameters is None else
+            millions(summary.parameters), None if summary.mean is None else
             _cell(summary.mean, summary.deviation, digits) +
-            _seeds(summary) if summary.values else None,
-            _cell(summary.difference, summary.difference_deviation, digits,
-                  '+') if summary.difference is not None else None
+            _count(len(summary.values), asked, 'seeds')
         ]
+        for name in controls:
+            found = summary.differences.get(name)
+            row.append(None if found is None else
+                       _cell(found.mean, found.deviation, digits, '+') +
+                       _count(found.pairs, asked, 'pairs'))
         if latencies:
             row.append(_milliseconds(latencies.get(summary.experiment)))
         rows.append(row)
@@ -188,11 +224,9 @@ def _cell(value: float | None,
     return f'{value:{sign}.{digits}f}{spread}'
 
 
-def _seeds(summary: Summary) -> str:
-    if not summary.missing:
-        return ''
-    number = len(summary.values)
-    return f' ({number} of {number + len(summary.missing)} seeds)'
+def _count(number: int, asked: int, what: str) -> str:
+    """Say so if there are fewer than were asked for."""
+    return '' if number == asked else f' ({number} of {asked} {what})'
 
 
 def _milliseconds(latency: Latency | None) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..checkpoints.writing import written_whole
 from ..launch.config import CONFIGS
-from .record import has_metric, make_record, newest_checkpoint
+from .record import make_record, missing_metric, newest_checkpoint
 from .runs import Run, config_hash, gpu_options
 
 TOOLS = Path(CONFIGS).parent / 'tools'
@@ -69,13 +69,16 @@ class Trainings:
         try:
             done = self._run(command, log, run.device)
             with self._reading:
-                command = [] if done.returncode or has_metric(
-                    run, work_dir) else test_command(run, work_dir)
-            if command:
+                metric = missing_metric(run, work_dir)
+            checkpoint = newest_checkpoint(work_dir)
+            if not done.returncode and metric and checkpoint:
                 # It was stopped between its last checkpoint and its metric.
-                peak_memory = done.peak_memory
-                done = self._run(command, log,
-                                 run.device)._replace(peak_memory=peak_memory)
+                command = test_command(run, work_dir, checkpoint)
+                done = self._run(
+                    command, log,
+                    run.device)._replace(peak_memory=done.peak_memory)
+                with self._reading:
+                    metric = missing_metric(run, work_dir)
         except BlockingIOError:
             return (f'{run.folder} {run.name}: a process that was started '
                     f'before still trains in {work_dir}: wait until it is '
@@ -83,12 +86,14 @@ class Trainings:
         if self._ended:
             return ''
         if done.returncode:
-            lines = log.read_text(errors='replace').rstrip().splitlines()
-            return (f'{run.folder} {run.name}: the training ended with '
-                    f'{done.returncode}; {log} ends with: '
-                    f'{lines[-1] if lines else ""}')
+            return _failure(run, f'with {done.returncode}', log)
+        if metric:
+            return _failure(run, f'without {metric}', log)
+        if checkpoint is None:
+            return _failure(run, 'without a checkpoint', log)
         with self._reading:
-            record = make_record(run, work_dir, self.threads, done.peak_memory)
+            record = make_record(run, work_dir, checkpoint, self.threads,
+                                 done.peak_memory)
         path = self.out / run.folder / f'{run.name}.json'
         with written_whole(path, 'w') as file:
             file.write(json.dumps(record, indent=1) + '\n')
@@ -121,6 +126,13 @@ class Trainings:
         return Done(process.returncode, usage.ru_maxrss * unit)
 
 
+def _failure(run: Run, how: str, log: Path) -> str:
+    """Say how a training ended that has no result."""
+    lines = log.read_text(errors='replace').rstrip().splitlines()
+    return (f'{run.folder} {run.name}: the training ended {how}; {log} ends '
+            f'with: {lines[-1] if lines else ""}')
+
+
 class Done(NamedTuple):
     """What a process leaves.
 
@@ -145,18 +157,19 @@ def train_command(run: Run, work_dir: Path) -> list[str]:
     return _command(run, 'train.py', '--work-dir', str(work_dir), '--resume')
 
 
-def test_command(run: Run, work_dir: Path) -> list[str]:
-    """Give the command that finds the metric of the newest checkpoint.
+def test_command(run: Run, work_dir: Path, checkpoint: Path) -> list[str]:
+    """Give the command that finds the metric of a checkpoint.
 
     Args:
         run (Run): The run.
         work_dir (Path): Its folder.
+        checkpoint (Path): The file.
 
     Returns:
         list[str]: The command.
     """
-    return _command(run, 'test.py', str(newest_checkpoint(work_dir)),
-                    '--work-dir', str(work_dir))
+    return _command(run, 'test.py', str(checkpoint), '--work-dir',
+                    str(work_dir))
 
 
 def _command(run: Run, tool: str, *arguments: str) -> list[str]:

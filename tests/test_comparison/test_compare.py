@@ -3,9 +3,10 @@ import json
 
 import pytest
 
-from mmkdna.comparison import (TASKS, find_experiments, find_tasks,
-                               read_experiment)
+from mmkdna.comparison import (TASKS, config_hash, find_experiments,
+                               find_tasks, read_experiment, read_records)
 from mmkdna.launch.model import init_model
+from tests.runs import ROOT
 from tests.test_comparison.tasks import TOOL, compare, make_task
 from tests.test_tools import conftest as tools
 
@@ -29,6 +30,8 @@ def test_runs_what_is_missing_and_reports(task):
     assert 0 <= record['value'] <= 100 and record['seed'] == 1
     assert record['training_seconds'] > 0 and record['peak_memory'] > 1e8
     assert record['weights_bytes'] >= 4 * record['parameters']
+    assert 'accuracy/top1' in record['metrics']
+    assert not {'time', 'data_time'} & set(record['metrics'])
     assert str(task) not in json.dumps(record)
     # What was not run is an empty cell.
     table = (results / 'README.md').read_text()
@@ -62,6 +65,51 @@ def test_what_is_not_there_is_named(task, refuse):
     assert 'no such folder' in refuse(TOOL, 'tiny', '--configs', 'none')
     assert '1 or more is expected' in refuse(TOOL, 'tiny', *configs, '--jobs',
                                              '0')
+    twice = '--seeds 0 1 0 is given, each once is expected'
+    assert twice in refuse(TOOL, 'tiny', *configs, '--seeds', '0', '1', '0')
+    (task / 'tasks' / 'tiny' / 'plain.py').unlink()
+    assert 'but tiny has no plain.py' in refuse(TOOL, 'tiny', *configs,
+                                                '--latency')
+
+
+def test_a_training_without_a_result_fails_alone(task):
+    folder = task / 'tasks' / 'tiny'
+    for name, lines in dict(
+            kdna='',
+            metric='val_evaluator = dict(topk=(2, ))\n'
+            'test_evaluator = val_evaluator\n',
+            saved='default_hooks = dict('
+            'checkpoint=dict(interval=-1, save_last=False))\n').items():
+        if lines:
+            path = folder / f'{name}.py'
+            path.write_text(f'_base_ = "./kdna.py"\n{lines}')
+    out = compare(task, '--seeds', '0', fails=True)
+    ended = 'seed-0: the training ended without'
+    assert f'tiny metric_{ended} accuracy/top1' in out
+    assert f'tiny saved_{ended} a checkpoint' in out
+    assert '4 of 4 runs' in out
+    results = (task / 'docs' / 'results' / 'tiny').glob('*_seed-0.json')
+    assert {path.stem for path in results} == {'kdna_seed-0', 'plain_seed-0'}
+
+
+def test_where_the_data_lie_is_not_in_a_hash(monkeypatch):
+    configs = find_experiments('bccd-pretrained')
+    hashes = {}
+    for name in ('plain', 'kdna'):
+        for folder in ('data', '/d', '/a' + '/long' * 30):
+            monkeypatch.setenv('MMKDNA_DATA', folder)
+            hashes.setdefault(name, set()).add(config_hash(configs[name]))
+    (plain, ), (kdna, ) = hashes.values()
+    assert plain != kdna
+
+
+@pytest.mark.parametrize('task', find_tasks())
+def test_the_results_there_are_are_of_the_configs_there_are(task, monkeypatch):
+    monkeypatch.setenv('MMKDNA_DATA', 'data')
+    hashes = {k: config_hash(v) for k, v in find_experiments(task).items()}
+    records = read_records(ROOT / 'docs' / 'results' / task)
+    for record in records:
+        assert record['hash'] == hashes[record['experiment']], record['seed']
 
 
 def conv_cfgs(node):

@@ -13,17 +13,19 @@ import argparse
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from pathlib import Path
+from statistics import mean
 
 import torch
 
 import mmkdna  # noqa: F401
 from mmkdna.checkpoints.writing import written_whole
-from mmkdna.comparison import (DEVICES, TASKS, Run, Trainings, config_hash,
-                               draw_comparison, find_experiments, find_missing,
-                               find_tasks, folder_name, measure_latency,
-                               read_latency, read_records, summarize,
-                               summary_table)
+from mmkdna.comparison import (BASELINE, DEVICES, TASKS, Run, Trainings,
+                               config_hash, draw_comparison, find_experiments,
+                               find_missing, find_tasks, folder_name,
+                               measure_latency, read_latency, read_records,
+                               summarize, summary_table)
 from mmkdna.launch.command import command
 from mmkdna.launch.errors import CommandError
 
@@ -89,6 +91,11 @@ def list_runs(args: argparse.Namespace) -> list[Run]:
     if not args.configs.is_dir():
         raise CommandError(f'--configs {args.configs} is given, but there is '
                            'no such folder')
+    for flag, given in (('TASK', args.tasks), ('--seeds', args.seeds),
+                        ('--experiments', args.experiments or ())):
+        if len(set(given)) < len(given):
+            raise CommandError(f'{flag} {" ".join(map(str, given))} is given, '
+                               'each once is expected')
     tasks = find_tasks(args.configs)
     runs = []
     for task in args.tasks:
@@ -96,6 +103,11 @@ def list_runs(args: argparse.Namespace) -> list[Run]:
             raise CommandError(f'{task} is given as task, one of '
                                f'{", ".join(tasks)} is expected')
         experiments = find_experiments(task, args.configs)
+        if args.latency and BASELINE not in experiments:
+            raise CommandError(f'--latency is given, but {task} has no '
+                               f'{BASELINE}.py, which the others are timed '
+                               'against: expected one in '
+                               f'{args.configs / task}')
         for name in args.experiments or experiments:
             if name not in experiments:
                 raise CommandError(
@@ -111,15 +123,21 @@ def list_runs(args: argparse.Namespace) -> list[Run]:
 def do_runs(args: argparse.Namespace, runs: list[Run]) -> list[str]:
     """Do runs, so many at a time, and say how long the rest takes."""
     trainings = Trainings(args.out, args.work_dir, args.threads)
-    failures, start = [], time.time()
+    failures, seconds = [], []
+
+    def do_timed(run: Run) -> tuple[str, float]:
+        start = time.time()
+        return trainings.do(run), time.time() - start
+
     # What is under way is ended before the pool waits for it.
     with ThreadPoolExecutor(args.jobs) as pool, trainings:
-        futures = {pool.submit(trainings.do, run): run for run in runs}
+        futures = {pool.submit(do_timed, run): run for run in runs}
         for number, future in enumerate(as_completed(futures), 1):
-            failure = future.result()
+            failure, took = future.result()
+            seconds.append(took)
             if failure:
                 failures.append(failure)
-            left = (time.time() - start) / number * (len(runs) - number)
+            left = mean(seconds) * (len(runs) - number) / args.jobs
             print(
                 f'{number} of {len(runs)} runs, '
                 f'{futures[future].folder} {futures[future].name}; about '
@@ -168,7 +186,7 @@ def report(args: argparse.Namespace, task: str) -> None:
     write(folder / 'README.md',
           f'# {name}, seeds {", ".join(map(str, args.seeds))}\n\n{table}')
     write(folder / 'summary.json',
-          json.dumps([s._asdict() for s in summaries], indent=1))
+          json.dumps([asdict(s) for s in summaries], indent=1))
     draw_comparison(summaries, folder / 'comparison.svg', name, latencies)
 
 
