@@ -38,7 +38,8 @@ class ReconstructionHook(Hook):
 
     Args:
         num_batches (int): Batches to look at, per process; 3 or more. Their
-            pictures are kept in the memory of the CPU. Defaults to 50.
+            pictures are kept in the memory of the CPU. A last one with fewer
+            pictures is left out. Defaults to 50.
         steps (int): Steps of Adam for each part, see
             :class:`mmkdna.reconstruction.Recipe`. Defaults to 160.
 
@@ -93,6 +94,8 @@ class ReconstructionHook(Hook):
             training_inputs(model, batch).cpu()
             for batch in islice(self._dataloader(runner), self.num_batches)
         ]
+        # A last one of fewer would count the same.
+        batches = [b for b in batches if len(b) == len(batches[0])]
         report = reconstruct(
             model,
             batches,

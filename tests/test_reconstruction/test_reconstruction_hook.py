@@ -7,7 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from mmkdna.reconstruction import (ReconstructionHook, reconstruction_hook,
                                    whole_model)
@@ -141,6 +141,14 @@ def test_fewer_batches_than_asked_for(weights, tmp_path, calls):
     run._train_dataloader = DataLoader(Pictures(), batch_size=2)
     run.train()
     assert len(calls[0][0]) == 4
+
+
+def test_a_last_batch_of_fewer_is_left_out(weights, tmp_path, calls):
+    run = runner(tmp_path / 'run', weights, HOOK, iters=1)
+    run._train_dataloader = DataLoader(
+        Subset(Pictures(), range(7)), batch_size=2)
+    run.train()
+    assert [len(batch) for batch in calls[0][0]] == [2] * 3
 
 
 class Stop(Hook):

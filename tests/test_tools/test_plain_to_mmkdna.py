@@ -184,6 +184,21 @@ def test_reconstruction_is_kept_until_the_weights_are_written(
     assert not (folder / 'out.pth.unfinished').exists()
 
 
+def test_pictures_that_fill_no_batch_are_left_out(folder, monkeypatch):
+    sizes = []
+    reconstruct = load_tool(TOOL).reconstruct
+
+    def note(model, batches, *args, **kwargs):
+        sizes.extend(map(len, batches))
+        return reconstruct(model, batches, *args, **kwargs)
+
+    monkeypatch.setattr('mmkdna.reconstruction.reconstruct', note)
+    number = len(list((folder / 'data').rglob('*.png')))
+    next((folder / 'data').rglob('*.png')).unlink()
+    convert(monkeypatch, folder, *RECONSTRUCT)
+    assert number % 2 == 0 and sizes == [2] * (number // 2 - 1)
+
+
 def test_keys_of_a_module_in_parallel(folder, monkeypatch):
     expected = convert(monkeypatch, folder)
     plain = torch.load(folder / 'plain.pth')

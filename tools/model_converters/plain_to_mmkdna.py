@@ -7,7 +7,8 @@ a whole classifier in torchvision's key layout. Without options this is what
 init_cfg does within a training. With --reconstruct the network that shares is
 fitted to what the plain one computes on a folder of pictures, without labels;
 DST then has a report beside it, in .json. Stopped, it goes on where it was.
-The file DST goes into tools/test.py, load_from or init_cfg.
+Pictures that fill no batch are left out. The file DST goes into tools/test.py,
+load_from or init_cfg.
 """
 import argparse
 import json
@@ -179,6 +180,8 @@ def main(args: argparse.Namespace) -> None:
         # Those of one folder, or of one kind, are not to be one batch.
         order = torch.randperm(
             len(files), generator=torch.Generator().manual_seed(args.seed))
+        # Each batch counts the same.
+        order = order[:len(files) // args.batch * args.batch]
         pictures = Pictures(args.reconstruct, model, size, args.batch,
                             [files[i] for i in order])
         try:
