@@ -13,6 +13,9 @@ from .layouts import Weights
 # How often the norms of filters and those of kernel positions are matched in
 # turns: matching the ones changes the others.
 ROUNDS = 10
+# Below this part of the mean norm a parent's filter or kernel position is
+# dead: a factor would make noise of it, and of each step of a training too.
+DEAD = 1e-3
 
 
 class Fit(NamedTuple):
@@ -108,12 +111,14 @@ def _norm_ratio(kernel: Tensor, source: Tensor, dims: tuple[int,
         dims (tuple[int]): Over which the norms are taken.
 
     Returns:
-        Tensor: 1 where the norm of the other is zero; of size 1 in ``dims``.
+        Tensor: 1 where the norm of the other is next to nothing beside the
+        mean of its norms; of size 1 in ``dims``.
     """
     norms, sources = (
         weight.pow(2).sum(dims, keepdim=True).sqrt()
         for weight in (kernel, source))
-    return torch.where(sources > 0, norms / sources, torch.ones_like(norms))
+    alive = sources > DEAD * sources.mean()
+    return torch.where(alive, norms / sources, torch.ones_like(norms))
 
 
 def _fill_adapter(weights: Weights, prefix: str, adapter: Adapter,

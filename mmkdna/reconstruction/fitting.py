@@ -1,8 +1,9 @@
 """A part of a network, fitted to what the plain one computed."""
 from __future__ import annotations
-from contextlib import contextmanager
+import math
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Iterable, Iterator, NamedTuple
 
 import torch
 from mmengine.dist import all_reduce, all_reduce_params
@@ -24,8 +25,8 @@ class Recipe:
     """How a part is fitted.
 
     Args:
-        steps (int): Steps of Adam for a part with children, of a batch each.
-            Defaults to 160.
+        steps (int): Steps of Adam for each part, of a batch each. Defaults to
+            160.
         lr (float): Learning rate of kernels and norms, which falls to 0 as a
             cosine. Defaults to 1e-3.
         adapter_lr (float): That of adapters. Defaults to 1e-2.
@@ -53,23 +54,38 @@ class Fitting:
         fitted (Recording): What is fitted to.
         choosing (Recording): What tells which try is the best.
         recipe (Recipe): How.
+        fixed (Iterable[Tensor]): Parameters and buffers that stay as they are.
+            Defaults to ().
 
     Attributes:
         before (float): Error as the part was given.
         best (float): Error as the part is now.
+
+    Raises:
+        ValueError: If the error is no finite number.
     """
 
-    def __init__(self, module: nn.Module, plain: nn.Module, fitted: Recording,
-                 choosing: Recording, recipe: Recipe) -> None:
+    def __init__(self,
+                 module: nn.Module,
+                 plain: nn.Module,
+                 fitted: Recording,
+                 choosing: Recording,
+                 recipe: Recipe,
+                 fixed: Iterable[Tensor] = ()) -> None:
         self.module = module
         self.plain = plain
         self.fitted = fitted
         self.choosing = choosing
         self.recipe = recipe
+        self._fixed = set(fixed)
         self._tensors = [*module.parameters(), *module.buffers()]
         self._variance = choosing.variance()
         self._kept: list[Tensor] = []
         self.before = self.best = self._error()
+        if not math.isfinite(self.before):
+            raise ValueError(
+                'its output in the sharing network has values that are no '
+                'finite numbers: look at the checkpoint and at the pictures')
         self._keep()
 
     def _keep(self) -> None:
@@ -104,7 +120,10 @@ class Fitting:
     @torch.no_grad()
     def estimate_statistics(self) -> None:
         """Give all batch norms the statistics of what they read by now."""
-        norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm)]
+        norms = [
+            m for m in self.module.modules()
+            if isinstance(m, _BatchNorm) and not self._has_fixed(m)
+        ]
         if not norms:
             return
         with self.attempt(), new_statistics(norms):
@@ -121,13 +140,21 @@ class Fitting:
         ours = dict(self.module.named_modules(prefix='part'))
         theirs = dict(self.plain.named_modules(prefix='part'))
         for block in find_solvable(ours):
+            if any(
+                    self._has_fixed(ours[name])
+                    for name in (block.conv, block.norm)):
+                continue
+            block = block._replace(norms=[
+                name for name in block.norms if not self._has_fixed(ours[name])
+            ])
             with self.attempt():
                 _solve(ours, theirs, block, self.fitted, self.choosing)
 
     def train(self, generator: torch.Generator) -> None:
         """Train all weights of the part, its parents' and adapters' too.
 
-        A parent whose children are elsewhere as well stays as it is.
+        A parent whose children are elsewhere as well stays as it is, and so
+        does what is fixed.
 
         Args:
             generator (torch.Generator): Gives the order of batches.
@@ -140,8 +167,9 @@ class Fitting:
             parameter for module in self.module.modules()
             if isinstance(module, Adapter)
             for parameter in module.parameters()
+            if parameter not in self._fixed
         ]
-        fixed = {
+        fixed = self._fixed | {
             conv.weight
             for conv in _convs(self.module)
             if conv.role == 'parent' and not self._has_all_children(conv)
@@ -150,6 +178,9 @@ class Fitting:
             parameter for parameter in self.module.parameters()
             if parameter not in {*adapters, *fixed}
         ]
+        trained = [*weights, *adapters]
+        if not trained:
+            return
         recipe = self.recipe
         optimizer = torch.optim.Adam([
             dict(params=weights, lr=recipe.lr),
@@ -158,7 +189,6 @@ class Fitting:
                                      betas=BETAS)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             optimizer, recipe.steps)
-        trained = [*weights, *adapters]
         order: list[int] = []
         with self.attempt(), _gradients_of(self.module, trained):
             for step in range(recipe.steps):
@@ -170,7 +200,8 @@ class Fitting:
                 loss = loss / self._variance
                 if not loss.isfinite():
                     raise ValueError(
-                        f'the loss of step {step} is {float(loss)}: fit with '
+                        f'the loss of step {step} is {float(loss)}: call '
+                        'mmkdna.reconstruction.reconstruct with a Recipe of '
                         'smaller learning rates')
                 optimizer.zero_grad()
                 loss.backward()
@@ -179,6 +210,12 @@ class Fitting:
                         all_reduce(parameter.grad, op='mean')
                 optimizer.step()
                 schedule.step()
+
+    def _has_fixed(self, module: nn.Module) -> bool:
+        """Whether something of a module is fixed."""
+        return any(
+            tensor in self._fixed
+            for tensor in (*module.parameters(), *module.buffers()))
 
     def _has_all_children(self, parent: KernelDNAConv2d) -> bool:
         """Whether all children of a parent are in the part."""
@@ -206,11 +243,13 @@ def _gradients_of(module: nn.Module,
             flags[conv.parent.weight] = conv.parent.weight.requires_grad
     for parameter in flags:
         parameter.requires_grad_(parameter in set(parameters))
-    with torch.enable_grad():
-        yield
-    for parameter, flag in flags.items():
-        parameter.grad = None
-        parameter.requires_grad_(flag)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter, flag in flags.items():
+            parameter.grad = None
+            parameter.requires_grad_(flag)
 
 
 @contextmanager
@@ -224,10 +263,13 @@ def new_statistics(norms: list[_BatchNorm]) -> Iterator[None]:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
-    yield
-    for norm, momentum in zip(norms, momenta):
-        norm.eval()
-        norm.momentum = momentum
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.eval()
+            norm.momentum = momentum
+    for norm in norms:
         all_reduce_params([norm.running_mean, norm.running_var], op='mean')
 
 
@@ -342,17 +384,16 @@ def _watch(ours: Modules, theirs: Modules, block: Solvable,
 
         return hook
 
-    handles = [
-        ours[block.name].register_forward_pre_hook(note('inputs')),
-        ours[block.conv].register_forward_pre_hook(note('features', True)),
-        theirs[block.name].register_forward_pre_hook(note('plain_inputs')),
-        theirs[block.norm].register_forward_hook(note('plain_outputs', True))
-    ]
-    for modules, x in ((ours, call.x), (theirs, call.plain_x)):
-        try:
-            modules['part'](x.clone())
-        except Enough:
-            pass
-    for handle in handles:
-        handle.remove()
+    with ExitStack() as stack:
+        for handle in (ours[block.name].register_forward_pre_hook(
+                note('inputs')), ours[block.conv].register_forward_pre_hook(
+                    note('features',
+                         True)), theirs[block.name].register_forward_pre_hook(
+                             note('plain_inputs')),
+                       theirs[block.norm].register_forward_hook(
+                           note('plain_outputs', True))):
+            stack.callback(handle.remove)
+        for modules, x in ((ours, call.x), (theirs, call.plain_x)):
+            with suppress(Enough):
+                modules['part'](x.clone())
     return seen

@@ -26,6 +26,9 @@ def compare_outputs(model: nn.Module, plain: nn.Module,
         tuple[float, float | None]: The mean squared difference over the
         variance, of all outputs together; and how often the largest channel is
         that of the plain network, None where there is more than one output.
+
+    Raises:
+        ValueError: If something of it is not a finite number.
     """
     device = next(model.parameters()).device
     # Of each output and channel: places, the sum of values and of squares in
@@ -58,6 +61,11 @@ def compare_outputs(model: nn.Module, plain: nn.Module,
     for sums in outputs:
         all_reduce(sums)
         places, total, squares, differences = sums
+        if not sums.isfinite().all():
+            network = 'sharing' if squares.isfinite().all() else 'plain'
+            raise ValueError(
+                f'the output of the {network} network has values that are no '
+                'finite numbers: look at the checkpoint and at the pictures')
         error += float((differences / places).mean())
         variance += float((squares / places - (total / places).pow(2)).mean())
     all_reduce(agreeing)

@@ -30,13 +30,16 @@ class ReconstructionHook(Hook):
     need ``conv_cfg=dict(type='KernelDNA', keep_own_kernel=True)`` and plain
     pretrained weights; afterwards they have derived kernels only. What came of
     it is in the log and in ``reconstruction.json`` in the work dir. A run
-    that is resumed is not reconstructed again; one that was stopped while it
-    was reconstructed goes on there if it starts from the same weights and
-    pictures, for which it needs ``randomness=dict(seed=...)``.
+    that is resumed is not reconstructed again; one that was stopped before its
+    first checkpoint goes on with the reconstruction where it was, by
+    ``reconstruction.pth`` in the work dir, if it starts from the same weights
+    and pictures, for which it needs ``randomness=dict(seed=...)``. At the end
+    of the training that file is removed.
 
     Args:
         num_batches (int): Batches to look at, per process; 3 or more. Their
-            pictures are kept in the memory of the CPU. Defaults to 50.
+            pictures are kept in the memory of the CPU. A last one with fewer
+            pictures is left out. Defaults to 50.
         steps (int): Steps of Adam for each part, see
             :class:`mmkdna.reconstruction.Recipe`. Defaults to 160.
 
@@ -65,6 +68,8 @@ class ReconstructionHook(Hook):
         """
         if runner.iter > 0:
             forget_dropped(runner)
+            # A checkpoint has what it is for.
+            self.after_train(runner)
             return
         if not own_kernel_children(runner):
             raise ValueError(
@@ -89,19 +94,31 @@ class ReconstructionHook(Hook):
             training_inputs(model, batch).cpu()
             for batch in islice(self._dataloader(runner), self.num_batches)
         ]
-        work_dir = Path(runner.work_dir)
+        # A last one of fewer would count the same.
+        batches = [b for b in batches if len(b) == len(batches[0])]
         report = reconstruct(
             model,
             batches,
             forward_dense,
             self.recipe,
             seed=runner.seed,
-            state=work_dir / 'reconstruction.pth')
+            state=self._state(runner))
         if get_rank() == 0:
-            with written_whole(work_dir / 'reconstruction.json', 'w',
-                               'utf-8') as file:
+            with written_whole(
+                    Path(runner.work_dir, 'reconstruction.json'), 'w',
+                    'utf-8') as file:
                 json.dump(asdict(report), file, indent=1)
         drop_own_kernels(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Remove what a run that is stopped before a checkpoint goes on
+        from."""
+        if get_rank() == 0:
+            self._state(runner).unlink(missing_ok=True)
+
+    @staticmethod
+    def _state(runner: Runner) -> Path:
+        return Path(runner.work_dir, 'reconstruction.pth')
 
     @staticmethod
     def _dataloader(runner: Runner) -> DataLoader:

@@ -1,16 +1,17 @@
 """A network that shares, made to compute what the plain one did."""
 from __future__ import annotations
 import hashlib
-import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -52,17 +53,19 @@ def reconstruct(model: Any,
 
     Args:
         model (nn.Module): A model whose children keep their own kernel, with
-            plain weights loaded. Changed in place; its children have derived
-            kernels only afterwards.
+            plain weights loaded. Changed in place, unless there is an error;
+            its children have derived kernels only afterwards.
         batches (Sequence[Tensor]): Pictures, shape (N, 3, H, W); 3 batches or
-            more. Of ten in a row one chooses the best of what was tried, and
-            one tells what came of it.
+            more, each of which counts the same. Of ten in a row one chooses
+            the best of what was tried, and one tells what came of it.
         forward (callable): Runs a model on a batch and returns what it gives.
         recipe (Recipe): How each part is fitted. Defaults to ``Recipe()``.
         seed (int): Of the order of batches. Defaults to 0.
         state (str | Path, optional): File that has what is done, after each
             part; if it is there already and from the same start, what it has
-            is not done again. Removed at the end. Defaults to None.
+            is not done again. The caller removes it, once what came of it is
+            saved. With several processes that of the first one counts.
+            Defaults to None.
 
     Returns:
         ReconstructionReport: What became of it, which is on
@@ -85,18 +88,41 @@ def reconstruct(model: Any,
     training = {module: module.training for module in model.modules()}
     model.eval()
     plain = deepcopy(model)
+    try:
+        for child in children:
+            child.own_share.zero_()
+        report = _fit_parts(model, plain, batches, forward, recipe, seed,
+                            state)
+    except BaseException:
+        model.load_state_dict(plain.state_dict())
+        raise
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    for child in children:
+        child.drop_own_weight()
+    model.reconstruction_report = report
+    print_log(str(report), logger='current')
+    return report
+
+
+def _fit_parts(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
+               forward: Forward, recipe: Recipe, seed: int,
+               state: str | Path | None) -> ReconstructionReport:
+    """Fit one part after the other; arguments as above, children sharing."""
     first = batches[0].to(next(model.parameters()).device)
     with torch.no_grad():
         parts, left_out = find_parts(model,
                                      lambda: forward(model, first.clone()))
-    start = _fingerprint(model, parts, (first, len(batches)), (recipe, seed))
-    for child in children:
-        child.own_share.zero_()
     numbers = range(len(batches))
     reporting = [i for i in numbers if i % 10 == REPORTING]
     error_before, _ = compare_outputs(model, plain, batches, reporting,
                                       forward)
-    done = _load(state, start, model)
+    done: list[PartReport] = []
+    start = ''
+    if state is not None:
+        start = _fingerprint(plain, parts, batches, (recipe, seed))
+        done = _load(state, start, model)
     kinds = dict(
         choosing=[i for i in numbers if i % 10 == CHOOSING],
         fitted=[i for i in numbers if i % 10 not in (CHOOSING, REPORTING)])
@@ -116,9 +142,12 @@ def reconstruct(model: Any,
                     recorded[kind] = record(model, plain, part, batches,
                                             chosen, forward, path)
             shutil.rmtree(Path(folder, str(i - 1)), ignore_errors=True)
-            fitting = Fitting(module, plain_module, recorded['fitted'],
-                              recorded['choosing'], recipe)
-            _fit(fitting, part, seed)
+            with _naming(part):
+                # What parts before it share with it fits those.
+                fitting = Fitting(module, plain_module, recorded['fitted'],
+                                  recorded['choosing'], recipe,
+                                  _tensors_of(model, parts[:i - 1]))
+                _fit(fitting, part, seed)
             before = module
             done.append(
                 PartReport(part.name, list(part.children), fitting.before,
@@ -131,38 +160,43 @@ def reconstruct(model: Any,
             _save(state, start, model, done)
     error_after, agreement = compare_outputs(model, plain, batches, reporting,
                                              forward)
-    for child in children:
-        child.drop_own_weight()
-    for module, mode in training.items():
-        module.training = mode
-    model.reconstruction_report = ReconstructionReport(done, left_out,
-                                                       error_before,
-                                                       error_after, agreement)
-    print_log(str(model.reconstruction_report), logger='current')
-    if state is not None and get_rank() == 0 and Path(state).exists():
-        os.remove(state)
-    return model.reconstruction_report
+    return ReconstructionReport(done, left_out, error_before, error_after,
+                                agreement)
 
 
 def _fit(fitting: Fitting, part: Part, seed: int) -> None:
     """Fit a part in all ways."""
+    fitting.estimate_statistics()
+    fitting.solve_projections()
+    fitting.train(torch.Generator().manual_seed(seed))
+    fitting.solve_projections()
+
+
+@contextmanager
+def _naming(part: Part) -> Iterator[None]:
+    """Name the part in what is said of it."""
     try:
-        fitting.estimate_statistics()
-        fitting.solve_projections()
-        fitting.train(torch.Generator().manual_seed(seed))
-        fitting.solve_projections()
+        yield
     except ValueError as error:
         raise ValueError(f'{part.name}: {error}') from error
 
 
-def _fingerprint(model: nn.Module, parts: list[Part],
-                 pictures: tuple[Tensor, int], how: Any) -> str:
-    """Tell one start from another."""
-    first, number = pictures
-    digest = hashlib.sha256(repr((parts, number, how)).encode())
-    for tensor in (first, *model.state_dict().values()):
+def _tensors_of(model: nn.Module, parts: list[Part]) -> Iterator[Tensor]:
+    """Parameters and buffers of parts."""
+    for part in parts:
+        module = model.get_submodule(part.name)
+        yield from (*module.parameters(), *module.buffers())
+
+
+def _fingerprint(plain: nn.Module, parts: list[Part],
+                 batches: Sequence[Tensor], how: Any) -> str:
+    """Tell one start of all processes from another."""
+    digest = hashlib.sha256(repr((parts, how)).encode())
+    tensors = (batches[number] for number in range(len(batches)))
+    for tensor in chain(plain.state_dict().values(), tensors):
+        digest.update(repr(tensor.shape).encode())
         digest.update(tensor.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return ' '.join(all_gather_object(digest.hexdigest()))
 
 
 def _save(path: str | Path | None, start: str, model: nn.Module,
@@ -176,14 +210,15 @@ def _save(path: str | Path | None, start: str, model: nn.Module,
                 state_dict=model.state_dict()), path)
 
 
-def _load(path: str | Path | None, start: str,
-          model: nn.Module) -> list[PartReport]:
-    """Read what is done, if it is from the same start."""
-    if path is None or not Path(path).exists():
-        return []
-    saved = load_file(path)
-    if saved.get('start') != start:
+def _load(path: str | Path, start: str, model: nn.Module) -> list[PartReport]:
+    """Read what is done, if it is from the same start, for all processes."""
+    saved: dict[str, Any] = {}
+    if get_rank() == 0 and Path(path).exists():
+        saved = load_file(path)
+    found = [saved if saved.get('start') == start else None]
+    broadcast_object_list(found)
+    if found[0] is None:
         return []
     # Own kernels and their shares are in it, so that it is loaded as it is.
-    model.load_state_dict(saved['state_dict'])
-    return [PartReport(**report) for report in saved['done']]
+    model.load_state_dict(found[0]['state_dict'])
+    return [PartReport(**report) for report in found[0]['done']]

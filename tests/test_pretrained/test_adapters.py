@@ -130,6 +130,24 @@ def test_a_kernel_of_zeros_comes_back(said):
     assert not module[0][0].kernel().any()
 
 
+@pytest.mark.parametrize('norm', [0, 1e-40, 1e-6])
+@pytest.mark.parametrize('part, dims', [('filter', (1, 2, 3)),
+                                        ('spatial', (0, 1))])
+def test_what_is_dead_in_a_parent_has_no_factor(part, dims, norm):
+    weights = weights_of_kin()
+    parent = weights['0.1.weight'].double()
+    dead = parent[:1] if part == 'filter' else parent[:, :, :1, :1]
+    dead.mul_(norm / dead.norm())
+    weights['0.1.weight'] = parent.float()
+    child = weights['0.0.weight'].double()
+    module = make_kin(modulation=(part, ))
+    module.load_state_dict(weights)
+    ratio = (child.pow(2).sum(dims) / parent.pow(2).sum(dims)).sqrt()
+    ratio.view(-1)[0] = 1
+    factors = getattr(module[0][0].adapter, part).flatten() + 1
+    torch.testing.assert_close(factors.double(), ratio.flatten())
+
+
 @pytest.mark.parametrize('modulation', [(), ('filter', 'spatial', 'channel')])
 def test_own_kernels_end_where_the_checkpoints_have(modulation):
     options = dict(modulation=modulation, keep_own_kernel=True)

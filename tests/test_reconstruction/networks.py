@@ -30,12 +30,29 @@ NETWORKS = dict(
         num_classes=3,
         in_channels=16,
         feat_channels=16,
-        stacked_convs=3))
+        stacked_convs=3),
+    # Towers that have convolutions in common, with norms of their own.
+    towers=dict(
+        type='mmdet.RTMDetSepBNHead',
+        num_classes=3,
+        in_channels=16,
+        feat_channels=16,
+        stacked_convs=3,
+        share_conv=True,
+        with_objectness=False,
+        exp_on_reg=False,
+        anchor_generator=dict(
+            type='mmdet.MlvlPointGenerator', strides=[1, 2, 4]),
+        norm_cfg=dict(type='BN'),
+        act_cfg=dict(type='ReLU')))
 EXPANSIONS = r'\.(?!0\.)\d+\.expand_conv'
 CONV_CFG = dict(
     inverted=dict(kernel_sizes=(1, ), name_pattern=EXPANSIONS),
     fpn=dict(norm_cfg=dict(type='GN', num_groups=2)),
-    head=dict(norm_cfg=dict(type='GN', num_groups=2)))
+    head=dict(norm_cfg=dict(type='GN', num_groups=2)),
+    towers=dict(norm_cfg=dict(type='GN', num_groups=2)))
+# What reads features, of several sizes.
+HEADS = 'head', 'towers'
 
 
 def pictures(number, name='bottleneck', seed=None):
@@ -43,11 +60,11 @@ def pictures(number, name='bottleneck', seed=None):
 
     For necks and heads it is what they read, side by side in one tensor.
     """
-    channels = dict(fpn=36, head=16).get(name, 3)
+    channels = dict(fpn=36, head=16, towers=16).get(name, 3)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     coarse = torch.randn(number, channels, 6, 6, generator=generator)
     coarse *= torch.rand(number, 1, 1, 1, generator=generator) + 0.5
-    size = 24 if name in ('fpn', 'head') else 48
+    size = 24 if name in ('fpn', *HEADS) else 48
     return nn.functional.interpolate(coarse, size=size, mode='bilinear')
 
 
@@ -57,7 +74,7 @@ def forward(network, x):
         features = x.split(network.in_channels, 1)
         return network(
             [f[..., ::2**i, ::2**i] for i, f in enumerate(features)])
-    if type(network).__name__ == 'RetinaHead':
+    if type(network).__name__ in ('RetinaHead', 'RTMDetSepBNHead'):
         return network([x[..., ::2**i, ::2**i] for i in range(3)])
     return network(x)
 
@@ -76,7 +93,7 @@ def networks(name):
             module.momentum = None
         if getattr(module, 'gamma', None) is not None:
             nn.init.ones_(module.gamma)
-        if name == 'head' and isinstance(module, nn.Conv2d):
+        if name in HEADS and isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
     theirs.train()
     with torch.no_grad():

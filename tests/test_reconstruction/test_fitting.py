@@ -138,6 +138,72 @@ def test_a_parent_with_children_elsewhere_stays(fitting):
     assert block.conv2.weight.grad is None
 
 
+def test_what_is_fixed_stays(fitting):
+    module = fitting.module
+    # A block, and of the next one a norm alone.
+    block = nn.ModuleList([module[0], module[1].bn1])
+    fixed = [*block.parameters(), *block.buffers()]
+    fitting = Fitting(module, fitting.plain, fitting.fitted, fitting.choosing,
+                      STEPS, fixed)
+    before, others = state(block), state(module[1])
+    errors = [fitting.best]
+    for fit in (fitting.estimate_statistics,
+                lambda: fitting.train(torch.Generator()),
+                fitting.solve_projections):
+        fit()
+        errors.append(fitting.best)
+        assert same(before, state(block))
+    assert errors == sorted(errors, reverse=True)
+    assert not any(
+        torch.equal(others[key], module[1].state_dict()[key])
+        for key in ('conv1.weight', 'conv3.weight', 'bn2.running_mean'))
+
+
+def test_nothing_is_left_to_train(fitting):
+    module = fitting.module
+    before = state(module)
+    fitting = Fitting(module, fitting.plain, fitting.fitted, fitting.choosing,
+                      STEPS, [*module.parameters(), *module.buffers()])
+    fitting.estimate_statistics()
+    fitting.solve_projections()
+    fitting.train(torch.Generator())
+    assert same(before, state(module))
+
+
+def test_an_error_changes_no_settings(fitting):
+
+    class Broken(Exception):
+        pass
+
+    def broken(*_):
+        raise Broken
+
+    norms = [m for m in fitting.module.modules() if isinstance(m, _BatchNorm)]
+    fitting.module[0].conv1.weight.requires_grad_(False)
+    flags = [p.requires_grad for p in fitting.module.parameters()]
+    fitting.module[1].bn3.register_forward_hook(broken)
+    # Before a block's last norm, too.
+    fitting.module[1].conv2.register_forward_hook(broken)
+    for fit in (fitting.estimate_statistics, fitting.solve_projections,
+                lambda: fitting.train(torch.Generator())):
+        with pytest.raises(Broken):
+            fit()
+        assert not any(norm.training for norm in norms)
+        assert {norm.momentum for norm in norms} == {0.1}
+        assert [p.requires_grad for p in fitting.module.parameters()] == flags
+        assert not fitting.module[0]._forward_pre_hooks
+        assert not any(m._forward_hooks for m in fitting.plain.modules())
+
+
+def test_an_output_that_is_no_number(fitting):
+    with torch.no_grad():
+        fitting.module[6].bn3.bias.fill_(float('inf'))
+    with pytest.raises(
+            ValueError, match='output in the sharing network .* no finite'):
+        Fitting(fitting.module, fitting.plain, fitting.fitted,
+                fitting.choosing, STEPS)
+
+
 def test_the_same_for_a_seed(recorded):
     theirs, ours, recordings = recorded
     states = []
@@ -152,7 +218,7 @@ def test_a_loss_that_is_no_number(recorded):
     theirs, ours, recordings = recorded
     fitting = Fitting(
         copy.deepcopy(ours), theirs, *recordings, Recipe(lr=1e30, steps=9))
-    with pytest.raises(ValueError, match='loss of step .* smaller learning'):
+    with pytest.raises(ValueError, match='loss of step .* Recipe of smaller'):
         fitting.train(torch.Generator())
 
 

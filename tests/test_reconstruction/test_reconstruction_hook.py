@@ -4,11 +4,13 @@ import sys
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
-from mmkdna.reconstruction import ReconstructionHook, reconstruction_hook
+from mmkdna.reconstruction import (ReconstructionHook, reconstruction_hook,
+                                   whole_model)
 from tests.runs import run as run_command
 from tests.test_pretrained.hook_runs import (Net, Pictures, averaged, equal,
                                              plain_weights, runner, saved)
@@ -139,6 +141,44 @@ def test_fewer_batches_than_asked_for(weights, tmp_path, calls):
     run._train_dataloader = DataLoader(Pictures(), batch_size=2)
     run.train()
     assert len(calls[0][0]) == 4
+
+
+def test_a_last_batch_of_fewer_is_left_out(weights, tmp_path, calls):
+    run = runner(tmp_path / 'run', weights, HOOK, iters=1)
+    run._train_dataloader = DataLoader(
+        Subset(Pictures(), range(7)), batch_size=2)
+    run.train()
+    assert [len(batch) for batch in calls[0][0]] == [2] * 3
+
+
+class Stop(Hook):
+    """Stops a run at an iteration."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.number:
+            raise KeyboardInterrupt
+
+
+def test_what_is_fitted_is_kept_until_a_checkpoint_has_it(
+        weights, tmp_path, monkeypatch, calls):
+    work_dir = tmp_path / 'run'
+    file = work_dir / 'reconstruction.pth'
+    fits = []
+    fit = whole_model._fit
+    monkeypatch.setattr(whole_model, '_fit',
+                        lambda *args: fits.append(fit(*args)))
+    for number in (0, 2):
+        with pytest.raises(KeyboardInterrupt):
+            runner(work_dir, weights, HOOK, Stop(number)).train()
+        assert file.exists() and len(fits) == 2
+    assert equal(calls[0][1], calls[1][1])
+    resumed = runner(work_dir, weights, HOOK, Stop(2), resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        resumed.train()
+    assert len(calls) == 2 and not file.exists()
 
 
 def test_too_few_batches_in_the_data(weights, tmp_path):

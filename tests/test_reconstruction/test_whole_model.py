@@ -1,6 +1,7 @@
 """A network that shares, made to compute what the plain one did."""
 import copy
 import json
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -9,8 +10,9 @@ from mmengine.registry import MODELS
 
 from mmkdna.reconstruction import Recipe, reconstruct, whole_model
 from mmkdna.reconstruction.outputs import tensors_of
-from tests.test_reconstruction.networks import (NETWORKS, forward, networks,
-                                                pictures)
+from tests.runs import run as run_command
+from tests.test_reconstruction.networks import (HEADS, NETWORKS, forward,
+                                                networks, pictures)
 from tests.utils import children_of
 
 QUICK = Recipe(steps=8)
@@ -51,7 +53,7 @@ def test_it_comes_nearer_to_the_plain_network(name):
     new = pictures(16, name)
     children = children_of(ours)
     report = reconstruct(ours, batches_of(name), forward,
-                         Recipe(steps=30) if name == 'head' else QUICK)
+                         Recipe(steps=30) if name in HEADS else QUICK)
     assert ours.reconstruction_report is report
     assert {n: m.training for n, m in ours.named_modules()} == modes
     ours.eval()
@@ -155,8 +157,98 @@ def test_it_says_where_something_is_no_number():
         reconstruct(ours, batches, forward, QUICK)
 
 
+@pytest.mark.parametrize('sharing', [True, False])
+def test_it_says_whose_outputs_are_no_numbers(sharing):
+    _, ours = networks('bottleneck')
+    child = next(iter(children_of(ours).values()))
+    with torch.no_grad():
+        (child.adapter.filter if sharing else ours.conv1.weight).fill_(3e38)
+    network = 'sharing' if sharing else 'plain'
+    with pytest.raises(
+            ValueError, match=f'output of the {network} network .* no finite'):
+        reconstruct(ours, batches_of('bottleneck', 4), forward, QUICK)
+
+
+def test_it_says_which_part_gives_no_number(monkeypatch):
+    _, ours = networks('bottleneck')
+    child = next(iter(children_of(ours).values()))
+    with torch.no_grad():
+        child.adapter.filter.fill_(3e38)
+    # As if only what nothing is reported of were no number.
+    monkeypatch.setattr(whole_model, 'compare_outputs', lambda *_: (1., None))
+    with pytest.raises(ValueError, match='layer3: its output in the sharing'):
+        reconstruct(ours, batches_of('bottleneck', 4), forward, QUICK)
+
+
+def spoil(fitting, part, seed):
+    """Try what makes a part worse."""
+    with fitting.attempt(), torch.no_grad():
+        for parameter in fitting.module.parameters():
+            parameter.mul_(2)
+
+
+def test_a_part_that_gets_no_better_is_left_as_it_was(monkeypatch):
+    _, ours = networks('bottleneck')
+    before = state(ours)
+    fit = whole_model._fit
+
+    def fit_or_spoil(fitting, part, seed):
+        (spoil if part.name == 'layer3' else fit)(fitting, part, seed)
+
+    monkeypatch.setattr(whole_model, '_fit', fit_or_spoil)
+    report = reconstruct(ours, batches_of('bottleneck', 4), forward, QUICK)
+    left, fitted = report.parts
+    assert (left.name, left.after) == ('layer3', left.before)
+    assert fitted.after < fitted.before
+    after = state(ours)
+    assert all(
+        torch.equal(value, before[key]) for key, value in after.items()
+        if 'layer4' not in key)
+    lines = [line for line in str(report).split('\n') if '  layer' in line]
+    assert ['left as it was' in line for line in lines] == [True, False]
+
+
+def test_what_parts_have_in_common_is_fitted_once(monkeypatch):
+    """A part is what its report says also after those behind it."""
+    _, ours = networks('towers')
+    convs = [ours.cls_convs[level][1].conv for level in range(3)]
+    assert convs[0] is convs[1] is convs[2]
+    fit = whole_model._fit
+    fitted = []
+
+    def note(fitting, part, seed):
+        fit(fitting, part, seed)
+        fitted.append((fitting, list(fitting.choosing)))
+
+    monkeypatch.setattr(whole_model, '_fit', note)
+    report = reconstruct(ours, batches_of('towers'), forward, QUICK)
+    assert len(report.parts) == len(fitted) > 6
+    for part, (fitting, calls) in zip(report.parts, fitted):
+        fitting.choosing = calls
+        assert fitting._error() == pytest.approx(part.after, rel=1e-4)
+
+
 class Stopped(Exception):
     """What a kill is."""
+
+
+def test_an_error_leaves_the_model_as_it_was(monkeypatch):
+    _, ours = networks('bottleneck')
+    ours.train()
+    ours.layer2.eval()
+    modes = {n: m.training for n, m in ours.named_modules()}
+    before = state(ours)
+    fit = whole_model._fit
+
+    def stop(fitting, part, seed):
+        fit(fitting, part, seed)
+        raise Stopped
+
+    monkeypatch.setattr(whole_model, '_fit', stop)
+    with pytest.raises(Stopped):
+        reconstruct(ours, batches_of('bottleneck', 4), forward, QUICK)
+    assert same(before, state(ours))
+    assert {n: m.training for n, m in ours.named_modules()} == modes
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
@@ -165,8 +257,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     batches = batches_of('bottleneck', 4)
     file = tmp_path / 'state.pth'
     recipe = Recipe(steps=2)
-    expected = reconstruct(first, batches, forward, recipe, state=file)
-    assert not file.exists()
+    expected = reconstruct(first, batches, forward, recipe)
     done = []
     fit = whole_model._fit
 
@@ -188,9 +279,96 @@ def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(whole_model, '_fit', note)
     kept = file.read_bytes()
     found = reconstruct(again, batches, forward, recipe, state=file)
-    assert done == ['layer3', 'layer4'] and not file.exists()
+    assert done == ['layer3', 'layer4']
     assert same(state(first), state(again)) and found == expected
-    # From another start it begins anew.
-    file.write_bytes(kept)
-    reconstruct(other, batches, forward, recipe, seed=1, state=file)
-    assert done[2:] == ['layer3', 'layer4']
+    # What is done as a whole is not done again.
+    last = copy.deepcopy(other)
+    assert reconstruct(last, batches, forward, recipe, state=file) == expected
+    assert len(done) == 2 and same(state(first), state(last))
+    # From another start it begins anew: another seed, another picture.
+    for seed, number in ((1, None), (0, 3)):
+        file.write_bytes(kept)
+        pictures = [
+            batch.flip(3) if i == number else batch
+            for i, batch in enumerate(batches)
+        ]
+        done.clear()
+        reconstruct(
+            copy.deepcopy(other), pictures, forward, recipe, seed, state=file)
+        assert done == ['layer3', 'layer4']
+
+
+SCRIPT = '''
+import copy
+import sys
+import torch
+from mmengine.dist import barrier, get_rank
+from mmkdna.launch.distributed import start_gloo
+from mmkdna.reconstruction import Recipe, whole_model
+from tests.test_reconstruction.networks import forward, networks, pictures
+
+torch.set_num_threads(1)
+start_gloo()
+torch.manual_seed(0)
+_, network = networks('bottleneck')
+batches = [pictures(4, seed=10 * get_rank() + i) for i in range(4)]
+fit = whole_model._fit
+done = []
+
+
+def note(fitting, part, seed):
+    if stopped and part.name == 'layer4':
+        raise KeyboardInterrupt
+    done.append(part.name)
+    fit(fitting, part, seed)
+
+
+def run(state=None):
+    done.clear()
+    ours = copy.deepcopy(network)
+    report = whole_model.reconstruct(
+        ours, batches, forward, Recipe(steps=2), state=state)
+    return ours.state_dict(), report
+
+
+whole_model._fit = note
+stopped = False
+expected, report = run()
+# As on machines of their own.
+state = f'{sys.argv[1]}/{get_rank()}.pth'
+stopped = True
+try:
+    run(state)
+except KeyboardInterrupt:
+    pass
+barrier()
+stopped = False
+found, again = run(state)
+assert done == ['layer4'] and again == report, (done, again, report)
+for key, value in expected.items():
+    assert torch.equal(found[key], value), key
+print('the same on each', flush=True)
+# Pictures of any process count.
+if get_rank() == 1:
+    batches[3] = batches[3].flip(3)
+run(state)
+assert done == ['layer3', 'layer4'], done
+print('anew on each', flush=True)
+torch.distributed.barrier()
+'''
+
+
+def test_two_processes_go_on_where_they_were_stopped(tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text(SCRIPT)
+    said = run_command(
+        sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc_per_node=2',
+        script,
+        tmp_path,
+        cwd=tmp_path)
+    assert said.count('the same on each') == said.count('anew on each') == 2
+    assert (tmp_path / '0.pth').exists() and not (tmp_path / '1.pth').exists()

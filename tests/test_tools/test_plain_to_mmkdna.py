@@ -164,6 +164,41 @@ def test_reconstruction_that_was_stopped_goes_on(folder, monkeypatch):
     assert not (folder / 'out.pth.unfinished').exists()
 
 
+def test_reconstruction_is_kept_until_the_weights_are_written(
+        folder, monkeypatch):
+    arguments = [*RECONSTRUCT, '--precise-bn', '1']
+    expected = convert(monkeypatch, folder, *arguments)
+    (folder / 'out.pth').unlink()
+    with monkeypatch.context() as patched:
+
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        patched.setattr(Runner, 'build_dataloader', stop)
+        with pytest.raises(BaseException):
+            convert(monkeypatch, folder, *arguments)
+    assert (folder / 'out.pth.unfinished').exists()
+    monkeypatch.setattr(whole_model, '_fit', None)
+    found = convert(monkeypatch, folder, *arguments)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert not (folder / 'out.pth.unfinished').exists()
+
+
+def test_pictures_that_fill_no_batch_are_left_out(folder, monkeypatch):
+    sizes = []
+    reconstruct = load_tool(TOOL).reconstruct
+
+    def note(model, batches, *args, **kwargs):
+        sizes.extend(map(len, batches))
+        return reconstruct(model, batches, *args, **kwargs)
+
+    monkeypatch.setattr('mmkdna.reconstruction.reconstruct', note)
+    number = len(list((folder / 'data').rglob('*.png')))
+    next((folder / 'data').rglob('*.png')).unlink()
+    convert(monkeypatch, folder, *RECONSTRUCT)
+    assert number % 2 == 0 and sizes == [2] * (number // 2 - 1)
+
+
 def test_keys_of_a_module_in_parallel(folder, monkeypatch):
     expected = convert(monkeypatch, folder)
     plain = torch.load(folder / 'plain.pth')
@@ -217,6 +252,12 @@ def test_what_is_not_written_over(folder, refused):
         assert f'{name} is given to write to' in message
         assert 'would replace plain.pth' in message
     assert 'is a folder' in refused('config.py', 'plain.pth', 'data')
+    # The report, before the work.
+    (folder / 'out.json').mkdir()
+    message = refused('config.py', 'plain.pth', 'out.pth', *RECONSTRUCT)
+    assert 'out.json is given to write to, but it is a folder' in message
+    message = refused('config.py', 'plain.pth', 'new.json', *RECONSTRUCT)
+    assert 'new.json' in message and 'where the report goes' in message
 
 
 @pytest.mark.parametrize('options, said', [
@@ -240,7 +281,7 @@ def test_pictures_on_which_nothing_is_a_number(folder, refused):
     state_dict['conv1.weight'].fill_(3e38)
     torch.save(state_dict, folder / 'plain.pth')
     message = refused('config.py', 'plain.pth', 'out.pth', *RECONSTRUCT)
-    assert 'backbone.layer3' in message and 'no finite' in message
+    assert 'output of the plain network' in message and 'no finite' in message
 
 
 def test_keys_with_module_and_without(folder, refused):

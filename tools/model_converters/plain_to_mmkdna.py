@@ -7,12 +7,14 @@ a whole classifier in torchvision's key layout. Without options this is what
 init_cfg does within a training. With --reconstruct the network that shares is
 fitted to what the plain one computes on a folder of pictures, without labels;
 DST then has a report beside it, in .json. Stopped, it goes on where it was.
-The file DST goes into tools/test.py, load_from or init_cfg.
+Pictures that fill no batch are left out. The file DST goes into tools/test.py,
+load_from or init_cfg.
 """
 import argparse
 import json
 import os.path as osp
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from mmengine.registry import init_default_scope
@@ -141,10 +143,16 @@ def main(args: argparse.Namespace) -> None:
     if args.batch < 1 or (args.size and min(args.size) < 1):
         raise CommandError(f'--batch {args.batch} and --size {args.size} are '
                            'given, positive numbers are expected')
+    report_file = osp.splitext(args.dst)[0] + '.json'
+    if args.reconstruct and args.dst == report_file:
+        raise CommandError(f'{args.dst} is given to write to, but this is '
+                           'where the report goes: give a name in .pth')
     cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     try:
         check_output(args.dst, args.config, args.src)
+        if args.reconstruct:
+            check_output(report_file, args.config, args.src)
         state_dict = load_file(args.src)
     except (OSError, ValueError) as error:
         raise CommandError(str(error)) from error
@@ -165,12 +173,15 @@ def main(args: argparse.Namespace) -> None:
         for _, batch in zip(range(number), loader):
             yield training_inputs(model, batch)
 
+    state = Path(f'{args.dst}.unfinished')
     if args.reconstruct:
         size = args.size or image_shape(cfg)
         files = find_pictures(args.reconstruct)
         # Those of one folder, or of one kind, are not to be one batch.
         order = torch.randperm(
             len(files), generator=torch.Generator().manual_seed(args.seed))
+        # Each batch counts the same.
+        order = order[:len(files) // args.batch * args.batch]
         pictures = Pictures(args.reconstruct, model, size, args.batch,
                             [files[i] for i in order])
         try:
@@ -180,13 +191,12 @@ def main(args: argparse.Namespace) -> None:
                 forward_dense,
                 Recipe(steps=args.steps),
                 args.seed,
-                state=args.dst + '.unfinished')
+                state=state)
         except ValueError as error:
             raise CommandError(
                 f'--reconstruct {args.reconstruct}: {error}. Nothing is '
                 'written') from error
-        with written_whole(osp.splitext(args.dst)[0] + '.json', 'w',
-                           'utf-8') as file:
+        with written_whole(report_file, 'w', 'utf-8') as file:
             json.dump(asdict(report), file, indent=1)
     if args.precise_bn:
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
@@ -198,6 +208,8 @@ def main(args: argparse.Namespace) -> None:
             for batch in batches(args.precise_bn):
                 model.extract_feat(batch)
     save_file(dict(meta={}, state_dict=model.state_dict()), args.dst)
+    if args.reconstruct:
+        state.unlink(missing_ok=True)
 
 
 if __name__ == '__main__':
