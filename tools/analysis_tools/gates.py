@@ -17,7 +17,6 @@ from mmengine.config import Config
 from mmengine.utils import track_iter_progress
 
 from mmkdna import switch_to_deploy
-from mmkdna.analysis.cost import image_shape
 from mmkdna.analysis.gates import CONSTANT, watch_gates
 from mmkdna.analysis.gates_picture import draw_gates
 from mmkdna.analysis.speed import Setting, TimedModel, time_in_turns
@@ -33,7 +32,7 @@ from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import checkpoint_file, init_model, load_trained
 from mmkdna.launch.outputs import (check_output, config_beside,
                                    write_with_config)
-from mmkdna.launch.pictures import Pictures
+from mmkdna.launch.pictures import Pictures, check_run, picture_size
 
 FORMATS = ('.svg', '.png', '.pdf')
 HEAD = ('child', 'channels', 'mean', 'over channels', 'over pictures',
@@ -112,9 +111,10 @@ def main(args: argparse.Namespace) -> None:
     """Watch, print and draw."""
     check_arguments(args)
     cfg = read_config(args.config, args.cfg_options)
+    size = picture_size(args.size, cfg, args.config)
     model = load_trained(cfg, args.config, args.checkpoint)
-    pictures = Pictures(args.images, model, args.size or image_shape(cfg),
-                        args.batch)
+    pictures = Pictures(args.images, model, size, args.batch)
+    check_run(pictures, args.config)
     try:
         sums = watch_gates(model, track_iter_progress(
             (pictures, len(pictures))), forward_dense)
