@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..adapter import ChannelGate
+from ..forward import finite_outputs
 from ..sharing import named_convs
 
 # Below and above, a gate is said to be saturated.
@@ -113,7 +114,8 @@ def watch_gates(model: nn.Module, batches: Iterable[Tensor],
         without those that saw no picture.
 
     Raises:
-        ValueError: If the model has no gate.
+        ValueError: If the model has no gate, or computes something that is no
+            finite number.
     """
     gates: dict[str, ChannelGate] = {
         name: conv.adapter.gate
@@ -132,8 +134,9 @@ def watch_gates(model: nn.Module, batches: Iterable[Tensor],
         for name, gate in gates.items()
     ]
     try:
-        for batch in batches:
-            forward(model, batch)
+        with finite_outputs(model):
+            for batch in batches:
+                forward(model, batch)
     finally:
         for handle in handles:
             handle.remove()

@@ -68,6 +68,15 @@ def test_a_model_without_gates():
         watch_gates(make_kin(2, modulation=['filter']), [], run)
 
 
+@torch.no_grad()
+def test_values_that_overflow_are_refused(module):
+    """Where they come first, though gates are finite again behind it."""
+    module.float()[0][1].weight.fill_(3e38)
+    with pytest.raises(ValueError, match='^0.0, of type KernelDNAConv2d, is'):
+        statistics(module, torch.randn(2, 8, 6, 6))
+    assert not any(m._forward_hooks for m in module.modules())
+
+
 def test_nothing_is_left_at_the_model(module):
     statistics(module, torch.randn(2, 8, 6, 6).double())
     assert not any(m._forward_hooks for m in module.modules())

@@ -118,8 +118,11 @@ def main(args: argparse.Namespace) -> None:
     try:
         sums = watch_gates(model, track_iter_progress(
             (pictures, len(pictures))), forward_dense)
+    except CommandError:
+        raise
     except ValueError as error:
-        raise CommandError(f'{args.config} is given, but {error}') from error
+        raise CommandError(f'{args.config} and {args.checkpoint} are given, '
+                           f'but {error}') from error
     gates = [one.statistics(name) for name, one in sums.items()]
     print(
         markdown_table(

@@ -62,8 +62,16 @@ def main(args: argparse.Namespace) -> None:
             f'--batch {args.batch} or more are expected: give more, or a '
             'smaller batch')
     check_run(pictures, args.config)
-    similarity = measure_similarity(
-        model, track_iter_progress((pictures, len(pictures))), forward_dense)
+    try:
+        similarity = measure_similarity(
+            model, track_iter_progress((pictures, len(pictures))),
+            forward_dense)
+    except CommandError:
+        raise
+    except ValueError as error:
+        raise CommandError(
+            f'{args.checkpoint} and {args.images} are given, but {error}'
+        ) from error
     name = Path(args.config).stem
     conditions = (f'{name}, {Path(args.checkpoint).name}, on '
                   f'{similarity.num_pictures} pictures of '
