@@ -24,6 +24,7 @@ class KernelPair:
     Attributes:
         conv (str): Name of the one, which would be the child.
         other (str): Name of the other.
+        stage (str): That of both, the leading parts of their names.
         cosine (float): Cosine between the two kernels as they are.
         distance (float): What is left of the kernel, as a share of its norm,
             once the channels inside its block are in the order that suits the
@@ -34,6 +35,7 @@ class KernelPair:
     """
     conv: str
     other: str
+    stage: str
     cosine: float
     distance: float
     noise: float
@@ -77,7 +79,8 @@ def compare_kernels(model: nn.Module,
     generator = torch.Generator().manual_seed(0)
     pairs = []
     for name, conv in convs.items():
-        others = kin[(stage_of(name, stage_level), conv.weight.shape)]
+        stage = stage_of(name, stage_level)
+        others = kin[(stage, conv.weight.shape)]
         if len(others) < 2:
             continue
         block = _block_of(name, modules)
@@ -97,7 +100,7 @@ def compare_kernels(model: nn.Module,
                     _distance(block, name, other, kernel)
                     for kernel in noises) / NUM_NOISES
             pairs.append(
-                KernelPair(name, other,
+                KernelPair(name, other, '.'.join(stage),
                            _cosine(conv.weight, convs[other].weight),
                            _distance(block, name, other, convs[other].weight),
                            noise[other in path]))

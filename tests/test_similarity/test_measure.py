@@ -46,6 +46,9 @@ def test_it_names_what_runs_once_per_picture(net):
     assert found.names == ['stage.0', 'stage.1', 'head']
     assert found.stages == ['stage', 'stage', '']
     assert found.num_pictures == 16
+    # Their kernels are compared all the same.
+    kin = dict.fromkeys((pair.conv, pair.stage) for pair in found.pairs)
+    assert list(kin) == [('head', ''), ('rois', ''), ('unused', '')]
 
 
 @torch.no_grad()
