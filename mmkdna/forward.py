@@ -1,9 +1,12 @@
 """A whole model of a host library, run without samples of its own."""
 from __future__ import annotations
-from typing import Any
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Iterator
 
+import torch
 from mmengine.structures import BaseDataElement
-from torch import Tensor
+from torch import Tensor, nn
 
 # What heads look up of an image that is as large as its tensor.
 SHAPES = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
@@ -34,3 +37,34 @@ def forward_dense(model: Any, x: Tensor) -> Any:
         BaseDataElement(metainfo=dict.fromkeys(SHAPES, shape)) for _ in x
     ]
     return model(x, samples, mode='tensor')
+
+
+@contextmanager
+def finite_outputs(model: nn.Module) -> Iterator[None]:
+    """Have a model's forward end where it gives no finite number first.
+
+    Args:
+        model (nn.Module): Any module.
+
+    Raises:
+        ValueError: With the name of the innermost module whose output has the
+            first value that is NaN or infinite.
+    """
+    handles = [
+        module.register_forward_hook(partial(_check_finite, name))
+        for name, module in model.named_modules()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_finite(name: str, module: nn.Module, args: Any,
+                  output: Any) -> None:
+    if torch.is_tensor(output) and not output.isfinite().all():
+        raise ValueError(
+            f'{name or "the model"}, of type {type(module).__name__}, is the '
+            'first whose output has values that are no finite numbers: look '
+            'at the weights of it and of what is before it')

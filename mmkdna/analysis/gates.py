@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from ..adapter import ChannelGate
+from ..forward import finite_outputs
 from ..sharing import named_convs
 
 # Below and above, a gate is said to be saturated.
 SATURATED = 0.01, 0.99
 # A gate that moves less from picture to picture, as a standard deviation, is
-# said to be constant.
+# said to be constant, if no channel of it moves by more than the second: among
+# many, one that opens and closes is not seen in the first.
 CONSTANT = 0.01
+CONSTANT_CHANNEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class GateStatistics:
         over_channels (float): Standard deviation over channels of their means.
         over_pictures (float): Standard deviation over pictures, as the root of
             the mean over channels of the variance.
+        largest (float): That of the channel in which it is largest.
         dynamic (float): The share of the variance of all its values that is
             between pictures; 0 for a gate that is the same for all.
         saturated (float): The share of its values below 0.01 or above 0.99.
@@ -36,13 +40,16 @@ class GateStatistics:
     mean: float
     over_channels: float
     over_pictures: float
+    largest: float
     dynamic: float
     saturated: float
 
     @property
     def constant(self) -> bool:
-        """bool: Whether it is the same for all pictures, but for 0.01."""
-        return self.over_pictures < CONSTANT
+        """bool: Whether it is the same for all pictures, but for 0.01, and for
+        0.05 in every channel."""
+        return (self.over_pictures < CONSTANT
+                and self.largest < CONSTANT_CHANNEL)
 
 
 class GateSums:
@@ -80,8 +87,8 @@ class GateSums:
             GateStatistics: All of it.
         """
         means = self.means
-        between = float(
-            (self.squares / self.count - means.pow(2)).clamp(min=0).mean())
+        variances = (self.squares / self.count - means.pow(2)).clamp(min=0)
+        between = float(variances.mean())
         of_channels = float(means.var(correction=0))
         return GateStatistics(
             name=name,
@@ -89,6 +96,7 @@ class GateSums:
             mean=float(means.mean()),
             over_channels=of_channels**0.5,
             over_pictures=between**0.5,
+            largest=float(variances.max())**0.5,
             dynamic=between / max(between + of_channels, 1e-300),
             saturated=self.saturated / (self.count * len(means)))
 
@@ -113,7 +121,8 @@ def watch_gates(model: nn.Module, batches: Iterable[Tensor],
         without those that saw no picture.
 
     Raises:
-        ValueError: If the model has no gate.
+        ValueError: If the model has no gate, or computes something that is no
+            finite number.
     """
     gates: dict[str, ChannelGate] = {
         name: conv.adapter.gate
@@ -132,8 +141,9 @@ def watch_gates(model: nn.Module, batches: Iterable[Tensor],
         for name, gate in gates.items()
     ]
     try:
-        for batch in batches:
-            forward(model, batch)
+        with finite_outputs(model):
+            for batch in batches:
+                forward(model, batch)
     finally:
         for handle in handles:
             handle.remove()

@@ -6,6 +6,7 @@ from typing import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..checkpoints.writing import written_whole
 from .speed_rows import SpeedRow
 
 # Of what is compared with, and of the others; certain and not.
@@ -26,7 +27,8 @@ def draw_speeds(rows: Sequence[SpeedRow], path: str | Path) -> None:
             '.png', says in which format.
 
     Raises:
-        ValueError: If matplotlib cannot write that format.
+        ValueError: If matplotlib cannot write that format. Nothing is written
+            then.
     """
     configs = list(dict.fromkeys(row.config for row in rows))
     cases = list(dict.fromkeys((row.mode, row.batch) for row in rows))
@@ -43,7 +45,8 @@ def draw_speeds(rows: Sequence[SpeedRow], path: str | Path) -> None:
                 if (row.config, row.mode, row.batch) == (config, mode, batch)
             ])
             axes.set_title(f'{config}\n{mode}, batch {batch}', fontsize=8)
-    figure.savefig(path)
+    with written_whole(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:])
 
 
 def _draw_bars(axes: Axes, rows: Sequence[SpeedRow]) -> None:

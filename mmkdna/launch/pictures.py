@@ -6,9 +6,12 @@ from typing import Any, Iterator, Sequence
 import mmcv
 import numpy as np
 import torch
+from mmengine.config import Config
 from torch import Tensor
 
-from .errors import CommandError
+from ..analysis.cost import image_shape
+from ..forward import forward_dense
+from .errors import CommandError, describe
 
 # In lower case.
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm')
@@ -87,17 +90,60 @@ class Pictures:
             np.ascontiguousarray(picture.transpose(2, 0, 1)))
 
 
-def find_pictures(folder: str | Path) -> list[Path]:
+def picture_size(size: Sequence[int] | None, cfg: Config,
+                 config: str) -> Sequence[int]:
+    """Find the size of the pictures that a model is run on.
+
+    Args:
+        size (Sequence[int], optional): The --size that was given.
+        cfg (Config): The model's config.
+        config (str): Its file.
+
+    Returns:
+        Sequence[int]: Height and width in pixels.
+
+    Raises:
+        CommandError: If none was given, and the config has none.
+    """
+    try:
+        return size or image_shape(cfg)
+    except ValueError as error:
+        raise CommandError(
+            f'{config} is given, but {error}: give --size') from error
+
+
+@torch.no_grad()
+def check_run(pictures: Pictures, config: str) -> None:
+    """End a command whose model does not run on its pictures.
+
+    Args:
+        pictures (Pictures): The pictures, with the model.
+        config (str): The file of the model's config.
+
+    Raises:
+        CommandError: If it does not run on the first of them.
+    """
+    first = pictures[0][:1]
+    try:
+        forward_dense(pictures.model, first)
+    except Exception as error:
+        raise CommandError(
+            f'{config} is given, but its model does not run on pictures of '
+            f'{pictures.size}, see --size: {describe(error)}') from error
+
+
+def find_pictures(folder: str | Path, fewest: int = 1) -> list[Path]:
     """Find the pictures in a folder.
 
     Args:
         folder (str | Path): The folder; its folders are looked through, too.
+        fewest (int): How many there have to be. Defaults to 1.
 
     Returns:
         list[Path]: Those with a suffix of a picture, sorted.
 
     Raises:
-        CommandError: If there is no such folder, or no picture in it.
+        CommandError: If there is no such folder, or too few in it.
     """
     if not Path(folder).is_dir():
         raise CommandError(f'{folder} is given as folder of pictures, but '
@@ -109,4 +155,8 @@ def find_pictures(folder: str | Path) -> list[Path]:
         raise CommandError(
             f'{folder} is given as folder of pictures, but there is none in '
             f'it: files of {", ".join(SUFFIXES)} are expected')
+    if len(files) < fewest:
+        raise CommandError(f'{folder} is given as folder of pictures, but it '
+                           f'has {len(files)} pictures, {fewest} or more are '
+                           'expected')
     return files

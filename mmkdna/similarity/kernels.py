@@ -24,15 +24,18 @@ class KernelPair:
     Attributes:
         conv (str): Name of the one, which would be the child.
         other (str): Name of the other.
+        stage (str): That of both, the leading parts of their names.
         cosine (float): Cosine between the two kernels as they are.
         distance (float): What is left of the kernel, as a share of its norm,
             once the channels inside its block are in the order that suits the
             other best, and each filter of the other has its best factor.
+            Where both are in one block, the order stays.
         noise (float): The same with Gaussian noise in the other's place, mean
             of 3. Two kernels are alike as far as ``distance`` is below it.
     """
     conv: str
     other: str
+    stage: str
     cosine: float
     distance: float
     noise: float
@@ -76,7 +79,8 @@ def compare_kernels(model: nn.Module,
     generator = torch.Generator().manual_seed(0)
     pairs = []
     for name, conv in convs.items():
-        others = kin[(stage_of(name, stage_level), conv.weight.shape)]
+        stage = stage_of(name, stage_level)
+        others = kin[(stage, conv.weight.shape)]
         if len(others) < 2:
             continue
         block = _block_of(name, modules)
@@ -84,13 +88,22 @@ def compare_kernels(model: nn.Module,
             torch.randn(conv.weight.shape, generator=generator).to(conv.weight)
             for _ in range(NUM_NOISES)
         ]
-        noise = sum(_distance(block, name, '', kernel)
+        path = {layer.conv for layer in block.layers}
+        # Noise is treated as the other is, which is not aligned with what is
+        # in its own block.
+        noise: dict[bool, float] = {}
+        for other in others:
+            if other == name:
+                continue
+            if (other in path) not in noise:
+                noise[other in path] = sum(
+                    _distance(block, name, other, kernel)
                     for kernel in noises) / NUM_NOISES
-        pairs += [
-            KernelPair(name, other, _cosine(conv.weight, convs[other].weight),
-                       _distance(block, name, other, convs[other].weight),
-                       noise) for other in others if other != name
-        ]
+            pairs.append(
+                KernelPair(name, other, '.'.join(stage),
+                           _cosine(conv.weight, convs[other].weight),
+                           _distance(block, name, other, convs[other].weight),
+                           noise[other in path]))
     return pairs
 
 
@@ -127,8 +140,8 @@ def _distance(block: Block, name: str, other: str, kernel: Tensor) -> float:
     Args:
         block (Block): That of the kernel.
         name (str): Name of the kernel's convolution.
-        other (str): Name of the other's; empty for noise.
-        kernel (Tensor): The other kernel.
+        other (str): Name of the other's.
+        kernel (Tensor): The other kernel, or noise in its place.
 
     Returns:
         float: See :class:`KernelPair`.

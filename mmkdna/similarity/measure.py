@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from ..forward import finite_outputs
 from ..linking import stage_of
 from .cka import MIN_BATCH, MinibatchCKA, gram
 from .kernels import KernelPair, compare_kernels
@@ -57,7 +58,8 @@ def measure_similarity(model: nn.Module,
         Similarity: All of it.
 
     Raises:
-        ValueError: If no batch counts.
+        ValueError: If no batch counts, or the model computes something that is
+            no finite number, or too large a one.
     """
     convs = {
         name: module
@@ -68,8 +70,8 @@ def measure_similarity(model: nn.Module,
     handles = [
         conv.register_forward_hook(
             # The name is bound now, since the loop goes on.
-            lambda _, args, out, name=name: grams[name].append(gram(out)))
-        for name, conv in convs.items()
+            lambda _, args, out, name=name: grams[name].append(
+                _finite_gram(name, out))) for name, conv in convs.items()
     ]
     names: list[str] = []
     cka, num_pictures, size = None, 0, MIN_BATCH
@@ -78,7 +80,8 @@ def measure_similarity(model: nn.Module,
             if len(batch) < size:
                 continue
             grams.clear()
-            forward(model, batch)
+            with finite_outputs(model):
+                forward(model, batch)
             if cka is None:
                 size = len(batch)
                 names = [n for n in grams if _per_picture(grams[n], size)]
@@ -98,6 +101,16 @@ def measure_similarity(model: nn.Module,
              for row in cka.value().tolist()],
         pairs=compare_kernels(model, stage_level),
         num_pictures=num_pictures)
+
+
+def _finite_gram(name: str, output: Tensor) -> Tensor:
+    """Compare pictures by an output, unless its squares are too large."""
+    products = gram(output)
+    if output.isfinite().all() and not products.isfinite().all():
+        raise ValueError(f'the output of {name} has values of up to '
+                         f'{float(output.abs().max()):.1e}, whose squares are '
+                         'no finite numbers: look at its weights')
+    return products
 
 
 def _per_picture(grams: list[Tensor], size: int) -> bool:

@@ -3,16 +3,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-from typing import Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
+from .heat_maps import cosine_figure, distance_figure, outputs_figure
 from .kernels import KernelPair
 from .measure import Similarity
 
-# In inches: a cell of a heat map, and what the names need.
-CELL, NAMES = 0.16, 3.2
 # Pairs in the table.
 MOST_ALIKE = 20
 
@@ -34,19 +31,28 @@ td.number {{ text-align: right; }}
 <h2>Outputs</h2>
 <p>Linear CKA between the outputs of each two convolutions, in the order in
 which they run: 1 if a rotation and a factor lead from one to the other, around
-0 if they have nothing in common. Lines stand between stages.</p>
+0 if they have nothing in common. Lines stand between stages, whose names are
+at the top and on the right; what is hatched has no value.</p>
 <img alt="CKA of outputs" src="{outputs}">
 <h2>Kernels</h2>
-<p>How much more alike than chance two kernels of one shape and stage are: the
-share by which the distance of a kernel (row) from another one (column) is
-less than that from Gaussian noise, after the channels inside the kernel's
-block were put into the order that suits the other best and each filter got
-its best factor. 0 is chance, 1 the same kernel. {verdict}</p>
+<p>How alike two kernels of one shape and stage are, which could be one; of all
+convolutions that have such kin, also those whose outputs are not compared.
+{verdict}</p>
 {kernels}
 {table}
 </body>
 </html>
 '''
+KERNELS = '''<h3>Distance</h3>
+<p>What is left of a kernel (row) that is made from another one (column), less
+what is left of it if it is made from Gaussian noise. Before, the channels
+inside the kernel's block are put into the order that suits the other best, and
+each filter gets its best factor; between kernels of one block the order stays.
+Red is nearer than noise. The scale is as wide as the values are.</p>
+<img alt="distance of kernels" src="{distance}">
+<h3>Cosine</h3>
+<p>Between the two kernels as they are.</p>
+<img alt="cosine of kernels" src="{cosine}">'''
 
 
 def similarity_page(similarity: Similarity, title: str,
@@ -64,8 +70,9 @@ def similarity_page(similarity: Similarity, title: str,
     pairs = sorted(similarity.pairs, key=more_than_chance, reverse=True)
     kernels, table = '', ''
     if pairs:
-        kernels = ('<img alt="likeness of kernels" src="'
-                   f'{_embedded(kernels_figure(similarity))}">')
+        kernels = KERNELS.format(
+            distance=_embedded(distance_figure(similarity)),
+            cosine=_embedded(cosine_figure(similarity)))
         head = 'kernel', 'from', 'cosine', 'distance', 'noise'
         rows = [''.join(f'<th>{name}</th>' for name in head)]
         rows += [
@@ -117,58 +124,6 @@ def verdict(similarity: Similarity) -> str:
             f'those from noise {min(noises):.2f} to {max(noises):.2f}. Most '
             f'alike is {best.conv} to {best.other}, by '
             f'{more_than_chance(best):.0%} more than to noise.')
-
-
-def outputs_figure(similarity: Similarity) -> Figure:
-    """Draw the CKA of outputs.
-
-    Args:
-        similarity (Similarity): What was measured.
-
-    Returns:
-        Figure: A heat map.
-    """
-    return _heat_map(similarity, similarity.cka, 'CKA', 'magma', 0)
-
-
-def kernels_figure(similarity: Similarity) -> Figure:
-    """Draw how much more alike than chance kernels are.
-
-    Args:
-        similarity (Similarity): What was measured.
-
-    Returns:
-        Figure: A heat map, empty where two kernels cannot be one.
-    """
-    places = {name: place for place, name in enumerate(similarity.names)}
-    number = len(places)
-    values: list[list[float | None]] = [[None] * number for _ in range(number)]
-    for pair in similarity.pairs:
-        if pair.conv in places and pair.other in places:
-            values[places[pair.conv]][places[pair.other]] = more_than_chance(
-                pair)
-    return _heat_map(similarity, values, 'more than chance', 'RdBu', -1)
-
-
-def _heat_map(similarity: Similarity, values: Sequence[Sequence[float | None]],
-              label: str, colors: str, least: float) -> Figure:
-    """Draw a value for each two convolutions, with lines between stages."""
-    number = len(similarity.names)
-    side = max(number * CELL, 2) + NAMES
-    figure = Figure((side + 1, side), layout='constrained')
-    axes = figure.subplots()
-    image = axes.imshow(
-        np.array(values, float), cmap=colors, vmin=least, vmax=1)
-    axes.set_facecolor('#eeeeee')
-    axes.set_xticks(range(number), similarity.names, rotation=90, fontsize=6)
-    axes.set_yticks(range(number), similarity.names, fontsize=6)
-    stages = similarity.stages
-    for place in range(1, number):
-        if stages[place] != stages[place - 1]:
-            axes.axhline(place - 0.5, color='white', linewidth=1)
-            axes.axvline(place - 0.5, color='white', linewidth=1)
-    figure.colorbar(image, label=label, shrink=0.6)
-    return figure
 
 
 def _embedded(figure: Figure) -> str:

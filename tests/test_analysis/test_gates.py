@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmkdna.analysis.gates import watch_gates
+from mmkdna.analysis.gates import GateSums, watch_gates
 from mmkdna.analysis.gates_picture import draw_gates
 from tests.utils import children_of, make_kin
 
@@ -40,6 +40,7 @@ def test_they_are_those_of_all_values_at_once(module):
         mean=values.mean(),
         over_channels=values.mean(0).std(correction=0),
         over_pictures=values.var(0, correction=0).mean().sqrt(),
+        largest=values.std(0, correction=0).max(),
         dynamic=values.var(0, correction=0).mean() / values.var(correction=0),
         saturated=((values < 0.01) | (values > 0.99)).double().mean())
     for name, value in expected.items():
@@ -57,6 +58,19 @@ def test_a_gate_that_is_the_same_for_all_pictures_is_constant(module):
     assert found['0.0'].dynamic < 1e-9 and found['0.0'].saturated > 0
 
 
+def test_a_wide_gate_with_one_channel_that_moves_is_not_constant():
+    values = torch.full((10, 512, 1, 1), 0.5)
+    values[::2, 7] += 0.16
+    sums = GateSums()
+    sums.add(values)
+    found = sums.statistics('wide')
+    assert found.over_pictures < 0.01 and not found.constant
+    values[::2, 7] -= 0.1
+    sums = GateSums()
+    sums.add(values)
+    assert sums.statistics('narrow').constant
+
+
 def test_a_child_that_sees_no_picture_is_left_out(module):
     found = watch_gates(module, [torch.randn(2, 8, 6, 6).double()],
                         lambda model, x: model[0][:2](x))
@@ -66,6 +80,15 @@ def test_a_child_that_sees_no_picture_is_left_out(module):
 def test_a_model_without_gates():
     with pytest.raises(ValueError, match='this Sequential has no gate'):
         watch_gates(make_kin(2, modulation=['filter']), [], run)
+
+
+@torch.no_grad()
+def test_values_that_overflow_are_refused(module):
+    """Where they come first, though gates are finite again behind it."""
+    module.float()[0][1].weight.fill_(3e38)
+    with pytest.raises(ValueError, match='^0.0, of type KernelDNAConv2d, is'):
+        statistics(module, torch.randn(2, 8, 6, 6))
+    assert not any(m._forward_hooks for m in module.modules())
 
 
 def test_nothing_is_left_at_the_model(module):

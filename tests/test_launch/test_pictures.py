@@ -3,9 +3,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmkdna.launch.errors import CommandError
-from mmkdna.launch.pictures import Pictures, find_pictures
+from mmkdna.launch.pictures import Pictures, find_pictures, picture_size
 
 
 class Model:
@@ -64,6 +65,18 @@ def test_no_picture(tmp_path):
     (tmp_path / 'notes.txt').write_text('no picture')
     with pytest.raises(CommandError, match='there is none in it'):
         find_pictures(tmp_path)
+
+
+def test_too_few_pictures(folder):
+    assert len(find_pictures(folder, 3)) == 3
+    with pytest.raises(CommandError, match='has 3 pictures, 4 or more are'):
+        find_pictures(folder, 4)
+
+
+def test_the_size_that_is_given_comes_before_the_config():
+    cfg = Config(dict(default_scope='mmpretrain'))
+    assert picture_size(None, cfg, 'a.py') == (224, 224)
+    assert picture_size([20, 30], cfg, 'a.py') == [20, 30]
 
 
 @pytest.mark.parametrize('content', [b'', b'no picture at all'])

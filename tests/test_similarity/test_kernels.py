@@ -15,17 +15,27 @@ def pair_of(module, conv, other):
     return pairs[conv, other]
 
 
-def resnet():
+def resnet(depth=50):
     torch.manual_seed(0)
-    return nn.Sequential(ResNet(50, base_channels=8, stem_channels=8))
+    return nn.Sequential(ResNet(depth, base_channels=8, stem_channels=8))
 
 
-def test_kernels_of_noise_are_as_far_as_noise():
-    module = resnet()
-    pairs = compare_kernels(module)
-    assert len(pairs) > 50
+def block_of(conv):
+    return conv.rpartition('.')[0]
+
+
+@pytest.mark.parametrize('depth, within, number', [(50, False, 144),
+                                                   (18, False, 20),
+                                                   (18, True, 10)])
+def test_kernels_of_noise_are_as_far_as_noise(depth, within, number):
+    """Within one block, where the order of channels stays, and across."""
+    pairs = [
+        pair for pair in compare_kernels(resnet(depth))
+        if (block_of(pair.conv) == block_of(pair.other)) == within
+    ]
+    assert len(pairs) == number
     assert mean(pair.distance - pair.noise for pair in pairs) == pytest.approx(
-        0, abs=0.01)
+        0, abs=0.003)
     assert mean(pair.cosine for pair in pairs) == pytest.approx(0, abs=0.02)
 
 

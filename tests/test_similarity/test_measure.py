@@ -46,6 +46,9 @@ def test_it_names_what_runs_once_per_picture(net):
     assert found.names == ['stage.0', 'stage.1', 'head']
     assert found.stages == ['stage', 'stage', '']
     assert found.num_pictures == 16
+    # Their kernels are compared all the same.
+    kin = dict.fromkeys((pair.conv, pair.stage) for pair in found.pairs)
+    assert list(kin) == [('head', ''), ('rois', ''), ('unused', '')]
 
 
 @torch.no_grad()
@@ -79,6 +82,18 @@ def test_short_batches_do_not_count(net):
 def test_too_few_pictures_are_refused(net):
     with pytest.raises(ValueError, match='no batch has 4 pictures'):
         measure_similarity(net, batches(3), run)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('value, error', [
+    (3e38, 'stage.1, of type Conv2d, is the first whose output has values'),
+    (1e25, 'the output of stage.1 has values of up to .*e\\+2'),
+])
+def test_values_that_overflow_are_refused(net, value, error):
+    net.stage[1].weight[0] = value
+    with pytest.raises(ValueError, match=error):
+        measure_similarity(net, batches(8), run)
+    assert not any(m._forward_hooks for m in net.modules())
 
 
 def test_nothing_is_left_at_the_model(net):

@@ -37,6 +37,21 @@ def test_of_a_trained_model(classifier, refuse, tool, args, value):
     check(refuse(f'model_converters/{tool}', *args), key)
 
 
+@pytest.mark.parametrize('tool, output', [('gates', 'gates.json'),
+                                          ('similarity', 'all.json')])
+def test_of_what_a_trained_model_computes(classifier, refuse, tool, output):
+    """Its weights are finite, and look so when they are read."""
+    state = build_model(Config.fromfile('tiny.py')).state_dict()
+    state['backbone.layer2.0.conv1.weight'].fill_(3e38)
+    torch.save(dict(state_dict=state), 'bad.pth')
+    message = refuse(f'analysis_tools/{tool}', 'tiny.py', 'bad.pth',
+                     '--images=data', '--batch=4', '--size', '32', '32',
+                     f'--json={output}')
+    for part in ('bad.pth', 'given, but backbone.layer2.0.conv1, of type',
+                 'is the first whose output has values that are no finite'):
+        assert part in message
+
+
 def test_of_a_plain_model(classifier, refuse):
     cfg = plain_config(Config.fromfile('tiny.py'))
     key = save(build_model(cfg).state_dict(), 'running_var', 'nan')

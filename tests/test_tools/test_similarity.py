@@ -40,11 +40,11 @@ def test_a_page_and_every_figure(folder):
     # All that runs, in order, and alike to itself.
     assert found['names'][0] == 'backbone.conv1' and len(found['names']) == 20
     assert found['cka'][3][3] == pytest.approx(1)
-    assert {'conv', 'other', 'cosine', 'distance',
+    assert {'conv', 'other', 'stage', 'cosine', 'distance',
             'noise'} == set(found['pairs'][0])
     page = (folder / 'deep/page.html').read_text()
     # Pictures are inside, and nothing is fetched.
-    assert page.count('src="data:image/png;base64,') == 2
+    assert page.count('src="data:image/png;base64,') == 3
     assert not re.search('https?://', page)
     assert 'on 8 pictures of 32x32' in page
     assert 'Most alike is' in page and 'Most alike is' in said

@@ -34,7 +34,6 @@ import argparse
 import json
 import os.path as osp
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
@@ -272,7 +271,6 @@ def main(args: argparse.Namespace) -> None:
                 file,
                 indent=1)
     if args.plot:
-        Path(args.plot).parent.mkdir(parents=True, exist_ok=True)
         draw_speeds(rows, args.plot)
 
 

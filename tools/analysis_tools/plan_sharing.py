@@ -20,7 +20,6 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.utils import track_iter_progress
 
-from mmkdna.analysis.cost import image_shape
 from mmkdna.analysis.tables import markdown_table
 from mmkdna.checkpoints.writing import written_whole
 from mmkdna.forward import forward_dense
@@ -30,7 +29,8 @@ from mmkdna.launch.config import read_config
 from mmkdna.launch.errors import CommandError, describe
 from mmkdna.launch.model import load_trained
 from mmkdna.launch.outputs import check_output
-from mmkdna.launch.pictures import Pictures, find_pictures
+from mmkdna.launch.pictures import (Pictures, check_run, find_pictures,
+                                    picture_size)
 from mmkdna.planning import (Measurement, Split, count_parameters, draw_curve,
                              find_blocks, find_candidates, find_curve,
                              find_plan, find_units, most_saved, plan_text,
@@ -115,14 +115,8 @@ def load_plain(cfg, units, args):
 
 def split_pictures(args, cfg, model):
     """Deal out the pictures of the folder."""
-    files = find_pictures(args.images)
-    if len(files) < FEWEST:
-        raise CommandError(f'--images {args.images} has {len(files)} '
-                           f'pictures, {FEWEST} or more are expected')
-    try:
-        size = args.size or image_shape(cfg)
-    except ValueError as error:
-        raise CommandError(f'{args.config}: {error}: give --size') from error
+    files = find_pictures(args.images, FEWEST)
+    size = picture_size(args.size, cfg, args.config)
     kinds = dict(fitted=[], choosing=[], kept=[])
     for number, file in enumerate(files):
         place = number % FEWEST
@@ -140,15 +134,10 @@ def links_to_measure(plain, units, split, args):
     candidates = find_candidates(plain, [unit.name for unit in units])
     blocks = {}
     if candidates:
-        first = next(iter(split.fitted))
-        try:
-            blocks = find_blocks(plain, candidates,
-                                 lambda: forward_dense(plain, first.clone()))
-        except Exception as error:
-            raise CommandError(
-                f'{args.config} is given, but its model does not run on '
-                f'pictures of {tuple(first.shape[2:])}, see --size: '
-                f'{describe(error)}') from error
+        check_run(split.fitted, args.config)
+        first = split.fitted[0]
+        blocks = find_blocks(plain, candidates,
+                             lambda: forward_dense(plain, first.clone()))
     left_out = dict.fromkeys(f'{one.unit}.{one.child}' for one in candidates
                              if f'{one.unit}.{one.child}' not in blocks)
     if left_out:

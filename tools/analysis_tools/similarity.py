@@ -15,7 +15,6 @@ from pathlib import Path
 
 from mmengine.utils import track_iter_progress
 
-from mmkdna.analysis.cost import image_shape
 from mmkdna.checkpoints.writing import written_whole
 from mmkdna.forward import forward_dense
 from mmkdna.launch.arguments import add_cfg_options, add_picture_arguments
@@ -24,7 +23,7 @@ from mmkdna.launch.config import read_config
 from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import load_trained
 from mmkdna.launch.outputs import check_output
-from mmkdna.launch.pictures import Pictures
+from mmkdna.launch.pictures import Pictures, check_run, picture_size
 from mmkdna.similarity import measure_similarity
 from mmkdna.similarity.page import similarity_page, verdict
 
@@ -54,16 +53,25 @@ def main(args: argparse.Namespace) -> None:
     for path in filter(None, (args.out, args.json)):
         check_output(path, args.config, args.checkpoint)
     cfg = read_config(args.config, args.cfg_options)
+    size = picture_size(args.size, cfg, args.config)
     model = load_trained(cfg, args.config, args.checkpoint)
-    pictures = Pictures(args.images, model, args.size or image_shape(cfg),
-                        args.batch)
+    pictures = Pictures(args.images, model, size, args.batch)
     if len(pictures.files) < args.batch:
         raise CommandError(
             f'--images {args.images} has {len(pictures.files)} pictures, '
             f'--batch {args.batch} or more are expected: give more, or a '
             'smaller batch')
-    similarity = measure_similarity(
-        model, track_iter_progress((pictures, len(pictures))), forward_dense)
+    check_run(pictures, args.config)
+    try:
+        similarity = measure_similarity(
+            model, track_iter_progress((pictures, len(pictures))),
+            forward_dense)
+    except CommandError:
+        raise
+    except ValueError as error:
+        raise CommandError(
+            f'{args.checkpoint} and {args.images} are given, but {error}'
+        ) from error
     name = Path(args.config).stem
     conditions = (f'{name}, {Path(args.checkpoint).name}, on '
                   f'{similarity.num_pictures} pictures of '

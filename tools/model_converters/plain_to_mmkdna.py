@@ -22,7 +22,6 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkdna.analysis.cost import image_shape
 from mmkdna.checkpoints.files import load_file, save_file
 from mmkdna.checkpoints.writing import written_whole
 from mmkdna.deploy import own_kernel_config
@@ -33,7 +32,8 @@ from mmkdna.launch.config import read_config
 from mmkdna.launch.errors import CommandError
 from mmkdna.launch.model import init_model
 from mmkdna.launch.outputs import check_output
-from mmkdna.launch.pictures import Pictures, find_pictures
+from mmkdna.launch.pictures import (Pictures, check_run, find_pictures,
+                                    picture_size)
 from mmkdna.official import strip_module
 from mmkdna.pretrained import plain_report
 from mmkdna.pretrained.plain import accept_plain_weights
@@ -175,7 +175,7 @@ def main(args: argparse.Namespace) -> None:
 
     state = Path(f'{args.dst}.unfinished')
     if args.reconstruct:
-        size = args.size or image_shape(cfg)
+        size = picture_size(args.size, cfg, args.config)
         files = find_pictures(args.reconstruct)
         # Those of one folder, or of one kind, are not to be one batch.
         order = torch.randperm(
@@ -184,6 +184,7 @@ def main(args: argparse.Namespace) -> None:
         order = order[:len(files) // args.batch * args.batch]
         pictures = Pictures(args.reconstruct, model, size, args.batch,
                             [files[i] for i in order])
+        check_run(pictures, args.config)
         try:
             report = reconstruct(
                 model,
