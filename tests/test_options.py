@@ -61,6 +61,9 @@ def test_unknown_option_is_named_beside_the_known_ones():
     ('links', {}, 'a dict of the names of children and parents'),
     ('links', ['a', 'b'], 'a dict of the names of children and parents'),
     ('links', dict(a=1), 'a dict of the names of children and parents'),
+    ('links', {
+        'layer(3': 'a'
+    }, "regular expressions, unlike 'layer(3',"),
     ('links', dict(a='b', b='c'), 'no child that is a parent, as b,'),
     ('norm_cfg', dict(), "('BN', 'SyncBN', 'GN')"),
     ('name_pattern', 'layer(3', 'a regular expression'),
