@@ -59,11 +59,11 @@ class LayerChoice:
             sizes = tuple((size, size) if isinstance(size, int) else size
                           for size in self._sequence('kernel_sizes'))
             self._require(
-                all(
-                    isinstance(size, (list, tuple)) and len(size) == 2 and all(
-                        isinstance(side, int) for side in size)
+                bool(sizes) and all(
+                    isinstance(size, (list, tuple)) and len(size) == 2
+                    and all(map(_is_side, size))
                     for size in sizes), 'kernel_sizes',
-                'a list of ints or of pairs of ints')
+                'a list of ints of 1 or more, or of pairs of them,')
             self._set('kernel_sizes', tuple(map(tuple, sizes)))
         self._require_int('min_channels', 0)
         self._require_bools('grouped', 'shortcuts')
@@ -318,6 +318,11 @@ def is_on_shortcut(name: str) -> bool:
         bool: The answer.
     """
     return any(part in SHORTCUTS for part in name.split('.')[:-1])
+
+
+def _is_side(side: Any) -> bool:
+    """Whether something is a side of a kernel."""
+    return isinstance(side, int) and not isinstance(side, bool) and side >= 1
 
 
 def _compiles(pattern: str) -> bool:
