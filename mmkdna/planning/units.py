@@ -164,18 +164,20 @@ def plan_text(base: str, imports: Iterable[str], checkpoint: str,
         for key in outer:
             node = node.setdefault(key, {})
         node.setdefault(last, {})[''] = _unit_text(unit, links[unit.name])
-    parts = ',\n    '.join(f'{key}=dict({_tree_text(value)})'
-                           for key, value in tree.items())
     return '\n'.join([
         f'# {comment}', f'_base_ = {base!r}', *importing,
-        f'load_from = {checkpoint!r}', 'model = dict(', f'    {parts})', ''
+        f'load_from = {checkpoint!r}', 'model = dict(',
+        f'    {_tree_text(tree)})', ''
     ])
 
 
 def _tree_text(tree: Mapping[str, Any]) -> str:
-    """Keywords of nested dicts."""
-    return ', '.join(value if key == '' else f'{key}=dict({_tree_text(value)})'
-                     for key, value in tree.items())
+    """Keywords of nested dicts, a line for each but the first."""
+    keywords = [
+        value if key == '' else f'{key}=dict({_tree_text(value)})'
+        for key, value in tree.items()
+    ]
+    return ',\n    '.join(keywords)
 
 
 def _unit_text(unit: PlannedUnit, links: Mapping[str, str]) -> str:

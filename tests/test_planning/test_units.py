@@ -168,6 +168,19 @@ def test_a_plan_has_fifteen_lines_at_most(links, tmp_path):
     check(Config.fromfile(tmp_path / 'plan.py'), plain, links)
 
 
+def test_units_inside_a_unit_have_lines_of_their_own():
+    names = 'roi_head.bbox_head', 'roi_head.mask_head'
+    units = [PlannedUnit(name, True, {}, {}, {}) for name in names]
+    links = {'convs.0.conv': 'convs.2.conv', 'convs.1.conv': 'convs.3.conv'}
+    text = plan_text('base.py', ['mmkdna'], 'a.pth', units,
+                     dict.fromkeys(names, links), '')
+    assert max(map(len, text.splitlines())) < 80
+    roi_head = Config.fromstring(
+        text.replace("_base_ = 'base.py'", ''), '.py').model.roi_head
+    assert list(roi_head) == ['bbox_head', 'mask_head']
+    assert all(head.conv_cfg.links == links for head in roi_head.values())
+
+
 @pytest.mark.parametrize('children', [
     ['a.1', 'a.1.b', 'b.1'],
     ['layer1.0', 'layer1.1.0'],
