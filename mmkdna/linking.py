@@ -82,10 +82,9 @@ def _plan(convs: dict[str, KernelDNAConv2d],
         for o in options.values() if o.links is not None
     }
     links = [
-        Link(child, parent) for given in explicit.values()
-        for child, parent in given.items()
+        link for given in explicit.values()
+        for link in _given_links(convs, options, given)
     ]
-    _check_links(convs, options, links)
     for name, conv in convs.items():
         if options[name].links is None and options[name].take(name, conv):
             kin[_kinship(name, conv, options[name])].append(name)
@@ -107,37 +106,62 @@ def _plan(convs: dict[str, KernelDNAConv2d],
     return links
 
 
-def _check_links(convs: dict[str, KernelDNAConv2d],
-                 options: dict[str,
-                               SharingOptions], links: list[Link]) -> None:
-    """Check links that were given by name.
+def _given_links(convs: dict[str, KernelDNAConv2d],
+                 options: dict[str, SharingOptions],
+                 given: dict[str, str]) -> list[Link]:
+    """Find the links that are given by names and patterns.
 
     Raises:
         ValueError: If one of them names what cannot share.
     """
+    said = f'KernelDNA: links={given!r} is given, but'
+    names = [name for name, o in options.items() if o.links is not None]
+    entries: dict[str, str] = {}
+    for entry, parent in given.items():
+        children = _matched(entry, names)
+        for name in (*(children or [entry]), parent):
+            if name not in names:
+                raise ValueError(
+                    f'{said} {name} is none of the {len(names)} convolutions '
+                    f'with this conv_cfg: {", ".join(names[:5])}'
+                    f'{", ..." * (len(names) > 5)}: names are counted from '
+                    'the backbone, neck or head, and patterns match whole '
+                    'names')
+        for child in children:
+            if child in entries:
+                raise ValueError(
+                    f'{said} {child} is a child by {entries[child]!r} and by '
+                    f'{entry!r}: one entry for each is expected')
+            entries[child] = entry
+    for child, entry in entries.items():
+        if child in given.values():
+            raise ValueError(
+                f'{said} {child}, a child by {entry!r}, is a parent, too: '
+                'give a pattern that does not match it')
+    links = [Link(child, given[entry]) for child, entry in entries.items()]
     for link in links:
         for name in link:
-            if name not in convs or options[name].links is None:
-                shown = [n for n, o in options.items() if o.links is not None]
-                raise ValueError(
-                    f'KernelDNA: links={dict(links)!r} is given, but {name} '
-                    f'is none of the {len(shown)} convolutions with this '
-                    f'conv_cfg: {", ".join(shown[:5])}'
-                    f'{", ..." * (len(shown) > 5)}: names are counted from '
-                    'the backbone, neck or head')
             if 'weight' not in convs[name]._parameters:
                 raise ValueError(
-                    f'KernelDNA: links={dict(links)!r} is given, but the '
-                    f'kernel of {name} is computed at each forward, by '
-                    'spectral norm or the like: leave it out')
-        child, parent = (convs[name] for name in link)
-        if (child.weight_shape, child.groups) != (parent.weight_shape,
-                                                  parent.groups):
+                    f'{said} the kernel of {name} is computed at each '
+                    'forward, by spectral norm or the like: leave it out')
+        ours, theirs = (convs[name] for name in link)
+        if (ours.weight_shape, ours.groups) != (theirs.weight_shape,
+                                                theirs.groups):
             raise ValueError(
-                f'KernelDNA: links={dict(links)!r} is given, but {link.child} '
-                f'has a kernel of shape {child.weight_shape} and groups='
-                f'{child.groups}, and {link.parent} of {parent.weight_shape} '
-                f'and groups={parent.groups}: the same is expected')
+                f'{said} {link.child} has a kernel of shape '
+                f'{ours.weight_shape} and groups={ours.groups}, and '
+                f'{link.parent} of {theirs.weight_shape} and groups='
+                f'{theirs.groups}: the same is expected')
+    return links
+
+
+def _matched(entry: str, names: list[str]) -> list[str]:
+    """Find what is meant by a name, or by a pattern of whole names."""
+    # Of a name that is misspelt, a dot matches no other character.
+    if entry in names or re.fullmatch(r'[\w.-]*', entry):
+        return [name for name in names if name == entry]
+    return [name for name in names if re.fullmatch(entry, name)]
 
 
 def _check_ungated(options: dict[str, SharingOptions],

@@ -59,11 +59,11 @@ class LayerChoice:
             sizes = tuple((size, size) if isinstance(size, int) else size
                           for size in self._sequence('kernel_sizes'))
             self._require(
-                all(
-                    isinstance(size, (list, tuple)) and len(size) == 2 and all(
-                        isinstance(side, int) for side in size)
+                bool(sizes) and all(
+                    isinstance(size, (list, tuple)) and len(size) == 2
+                    and all(map(_is_side, size))
                     for size in sizes), 'kernel_sizes',
-                'a list of ints or of pairs of ints')
+                'a list of ints of 1 or more, or of pairs of them,')
             self._set('kernel_sizes', tuple(map(tuple, sizes)))
         self._require_int('min_channels', 0)
         self._require_bools('grouped', 'shortcuts')
@@ -187,10 +187,13 @@ class SharingOptions(LayerChoice):
     Args:
         links (dict[str, str], optional): Children and their parents, by the
             names of the convolutions in the backbone, neck or head, such as
-            ``{'layer3.0.conv2': 'layer3.1.conv2'}``. With it, these share and
-            no others, whatever their kernel size and stage; a parent may serve
-            several children, and has the child's shape. Options that choose
-            otherwise cannot be given beside it. Defaults to None.
+            ``{'layer3.0.conv2': 'layer3.1.conv2'}``. Several children of one
+            parent may be a regular expression that matches their whole names,
+            such as ``{r'layer3\\.[0-4]\\.conv2': 'layer3.5.conv2'}``. With it,
+            these share and no others, whatever their kernel size and stage; a
+            parent may serve several children, and has the child's shape.
+            Options that choose otherwise cannot be given beside it. Defaults
+            to None.
         children_per_parent (int, optional): How many children each parent
             serves. ``None`` gives every group of kin a single parent, its
             last convolution. Defaults to 1.
@@ -289,6 +292,11 @@ class SharingOptions(LayerChoice):
             'a dict of the names of children and parents')
         links = dict(self.links or {})
         self._set('links', links)
+        for child in links:
+            self._require(
+                _compiles(child), 'links',
+                'children that are names or regular expressions, unlike '
+                f'{child!r},')
         both = sorted(set(links) & set(links.values()))
         self._require(not both, 'links',
                       f'no child that is a parent, as {", ".join(both)},')
@@ -310,3 +318,17 @@ def is_on_shortcut(name: str) -> bool:
         bool: The answer.
     """
     return any(part in SHORTCUTS for part in name.split('.')[:-1])
+
+
+def _is_side(side: Any) -> bool:
+    """Whether something is a side of a kernel."""
+    return isinstance(side, int) and not isinstance(side, bool) and side >= 1
+
+
+def _compiles(pattern: str) -> bool:
+    """Whether a string is a regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True

@@ -58,6 +58,31 @@ def test_no_break(name, form, train):
         assert all(p.grad is not None for p in model.backbone.parameters())
 
 
+@pytest.mark.parametrize('train', [True, False], ids=['train', 'eval'])
+@pytest.mark.parametrize('options, images, amp', [
+    (dict(norm_cfg=None), 2, False),
+    (dict(norm_cfg=dict(type='GN', num_groups=2)), 2, False),
+    (dict(share=False), 2, False),
+    (dict(modulation=('spatial', )), 2, False),
+    ({}, 1, False),
+    ({}, 2, True),
+])
+def test_no_break_with_options(options, images, amp, train):
+    module = make_kin(3, 16, **options).train(train)
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        copy.deepcopy(module), fullgraph=True, backend='eager')
+    x = torch.randn(images, 16, 6, 6)
+    with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+        ours, theirs = compiled(x), module(x)
+    torch.testing.assert_close(ours, theirs)
+    if train:
+        for out in (ours, theirs):
+            out.float().square().mean().backward()
+        for one, other in zip(compiled.parameters(), module.parameters()):
+            torch.testing.assert_close(one.grad, other.grad)
+
+
 def test_a_warning_is_no_break():
     """Of training on after switch_to_deploy: it is there, once."""
     module = make_kin(3).train()

@@ -241,7 +241,54 @@ def test_links_by_name_are_the_only_ones():
     assert kernel_dna(module)['layer1.2'].num_children == 2
 
 
+def test_a_pattern_links_all_that_it_matches_whole():
+    further = 'layer1.10', 'my.layer1.0'
+    convs = {
+        **numbered(3),
+        **numbered(2, 'layer2'),
+        **dict.fromkeys(further, (8, 8, 3))
+    }
+    given = {r'layer1\.[01]': 'layer1.2', r'layer2.\d|none': 'layer1.2'}
+    module = make_module(convs, links=given)
+    names = ['layer1.0', 'layer1.1', 'layer2.0', 'layer2.1']
+    assert link_kernels(module) == [Link(name, 'layer1.2') for name in names]
+    for name in further:
+        assert module.get_submodule(name).role == 'plain'
+
+
+def test_a_name_is_no_pattern():
+    # A name that is there is itself, whatever it would match.
+    convs = {'a+': (8, 8, 3), 'aa': (8, 8, 3), 'b': (8, 8, 3)}
+    module = make_module(convs, links={'a+': 'b'})
+    assert link_kernels(module) == [Link('a+', 'b')]
+    # Of one that is not there, a dot matches no other character.
+    convs = {**numbered(2), 'layer1_3': (8, 8, 3)}
+    module = make_module(convs, links={'layer1.3': 'layer1.0'})
+    with pytest.raises(ValueError, match='layer1.3 is none of the 3'):
+        link_kernels(module)
+
+
 @pytest.mark.parametrize('links, error', [
+    ({
+        r'layer3\..*': 'layer1.0'
+    }, r'layer3\\..* is none of the 3 conv.* patterns match whole names'),
+    ({
+        'layer1': 'layer1.0'
+    }, 'layer1 is none of the 3 convolutions'),
+    ({
+        r'layer1\.(0|1)': 'layer1.1'
+    }, r"layer1.1, a child by 'layer1\\\\.\(0|1\)', is a parent, too"),
+    ({
+        r'layer[1]\.0': 'layer1.1',
+        r'layer1\.0|none': 'layer1.1'
+    }, 'layer1.0 is a child by .* and by .*: one entry for each'),
+    ({
+        'layer1.0': 'layer1.1',
+        '.*0': 'layer1.1'
+    }, "layer1.0 is a child by 'layer1.0' and by '.[*]0': one"),
+    ({
+        r'layer.\.0': 'layer1.1'
+    }, 'layer2.0 has a kernel of shape .8, 8, 1, 1. and groups=1'),
     ({
         'layer1.0': 'layer1.7'
     }, 'layer1.7 is none of the 3 convolutions'),

@@ -116,7 +116,6 @@ def warnings_of(module):
 
 @pytest.mark.parametrize('options, blamed, innocent', [
     (dict(kernel_sizes=(5, )), 'kernel_sizes=((5, 5),)', 'min_channels'),
-    (dict(kernel_sizes=()), 'kernel_sizes=()', 'min_channels'),
     (dict(min_channels=9), 'min_channels=9', 'stage_level'),
     (dict(name_pattern=r'\.0$'), "name_pattern='\\\\.0$'", 'stage_level'),
     (dict(stage_level=2), 'stage_level=2', 'min_channels'),

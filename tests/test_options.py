@@ -50,6 +50,13 @@ def test_unknown_option_is_named_beside_the_known_ones():
     ('children_per_parent', 'all', 'an int of 1 or more'),
     ('min_channels', -1, 'an int of 0 or more'),
     ('min_channels', '64', 'an int of 0 or more'),
+    ('kernel_sizes', (), 'a list of ints of 1 or more'),
+    ('kernel_sizes', (0, ), 'a list of ints of 1 or more'),
+    ('kernel_sizes', (3, -3), 'a list of ints of 1 or more'),
+    ('kernel_sizes', (True, ), 'a list of ints of 1 or more'),
+    ('kernel_sizes', ((1, 0), ), 'or of pairs of them'),
+    ('kernel_sizes', ((3, 3, 3), ), 'or of pairs of them'),
+    ('kernel_sizes', (3., ), 'a list of ints of 1 or more'),
     ('stage_level', -1, 'an int of 0 or more'),
     ('stage_level', None, 'an int of 0 or more'),
     ('rd_ratio', 0, 'a number above 0'),
@@ -61,6 +68,9 @@ def test_unknown_option_is_named_beside_the_known_ones():
     ('links', {}, 'a dict of the names of children and parents'),
     ('links', ['a', 'b'], 'a dict of the names of children and parents'),
     ('links', dict(a=1), 'a dict of the names of children and parents'),
+    ('links', {
+        'layer(3': 'a'
+    }, "regular expressions, unlike 'layer(3',"),
     ('links', dict(a='b', b='c'), 'no child that is a parent, as b,'),
     ('norm_cfg', dict(), "('BN', 'SyncBN', 'GN')"),
     ('name_pattern', 'layer(3', 'a regular expression'),

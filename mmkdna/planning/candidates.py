@@ -113,7 +113,8 @@ def _pairs(names: list[str], nearest: dict[str, str]) -> set[tuple[str, str]]:
 
 
 def _nearest(unit: nn.Module, groups: list[list[str]]) -> dict[str, str]:
-    """Of each convolution with many kin, the one with the nearest kernel."""
+    """Of each convolution with many kin, the kin with the nearest kernel."""
+    kin = {name: names for names in groups for name in names}
     found: dict[str, tuple[float, str]] = {}
     stages = {
         '.'.join(stage_of(names[0], 1))
@@ -124,5 +125,7 @@ def _nearest(unit: nn.Module, groups: list[list[str]]) -> dict[str, str]:
         for pair in compare_kernels(unit.get_submodule(stage), 0):
             one = pair.distance, before + pair.other
             child = before + pair.conv
-            found[child] = min(found.get(child, one), one)
+            # Shortcuts and other stages are compared, too.
+            if one[1] in kin.get(child, ()):
+                found[child] = min(found.get(child, one), one)
     return {child: other for child, (_, other) in found.items()}

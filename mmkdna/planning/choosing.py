@@ -34,7 +34,8 @@ def find_curve(measured: Sequence[LinkDamage]) -> list[Step]:
 
     Each step adds a child, the one with the least damage per parameter. A
     child has one parent, and is none. Where a parent becomes a child, its
-    children go to its parent as well, and the difference counts.
+    children go to its parent as well, and the difference counts. A link whose
+    damage is no finite number is not made.
 
     Args:
         measured (Sequence[LinkDamage]): All links that were measured.
@@ -81,9 +82,9 @@ def find_plan(measured: Sequence[LinkDamage],
 
 def _next_steps(step: Step, measured: Sequence[LinkDamage]) -> Iterator[Step]:
     """All that is a child more than a step."""
-    known = {(one.child, one.parent): one for one in measured}
+    known = {(one.child, one.parent): one for one in measured if one.is_finite}
     children = {one.child for one in step.links}
-    for one in measured:
+    for one in known.values():
         if one.child in children or one.parent in children:
             continue
         links = [

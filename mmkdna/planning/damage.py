@@ -4,6 +4,7 @@ import tempfile
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
@@ -72,6 +73,11 @@ class LinkDamage:
     part_error: float
     output: Damage
     noise: Damage
+
+    @property
+    def is_finite(self) -> bool:
+        """bool: Whether all errors are finite numbers."""
+        return isfinite(self.part_error + self.output.error + self.noise.error)
 
 
 @dataclass(frozen=True)
@@ -166,10 +172,11 @@ class Measurement:
                 block.
 
         Yields:
-            LinkDamage: What they cost, in the order in which the parts run.
+            LinkDamage: What they cost, in the order in which the parts run;
+            errors are nan where a link leaves no finite numbers.
 
         Raises:
-            ValueError: If something is no finite number.
+            ValueError: If something in the plain network is no finite number.
         """
         by_child: dict[str, list[Candidate]] = defaultdict(list)
         for one in candidates:
@@ -202,7 +209,11 @@ class Measurement:
              recordings: list[Recording]) -> tuple[float, Damage]:
         """Measure a link: the error of the part, and of the network."""
         model = sharing_copy(self.plain, {unit: [link]}, self.seed)
-        error = self._refit(model, part, recordings)
+        try:
+            error = self._refit(model, part, recordings)
+        except ValueError:
+            # It is no number. That of other links may be one.
+            return nan, Damage(nan)
         return error, self.compare(model)
 
     def plan(self, links: Sequence[LinkDamage],
@@ -215,6 +226,9 @@ class Measurement:
 
         Returns:
             PlanDamage: What they cost.
+
+        Raises:
+            ValueError: If something is no finite number.
         """
         by_unit = split_by_unit(links, units)
         model = sharing_copy(
@@ -227,7 +241,10 @@ class Measurement:
         for part in dict.fromkeys(part for child, part in self.blocks.items()
                                   if child in children):
             with self._recorded(model, part) as recordings:
-                self._refit(model, part, recordings)
+                try:
+                    self._refit(model, part, recordings)
+                except ValueError as error:
+                    raise ValueError(f'{part.name}: {error}') from error
         return PlanDamage(at_once, self.compare(model))
 
     @contextmanager
@@ -246,12 +263,18 @@ class Measurement:
 
     def _refit(self, model: nn.Module, part: Part,
                recordings: list[Recording]) -> float:
-        """Refit a part quickly, and measure it on what was kept apart."""
+        """Refit a part quickly, and measure it on what was kept apart.
+
+        Raises:
+            ValueError: If its error or a loss is no finite number.
+        """
         fitted, choosing, kept = recordings
         module, plain = (
             network.get_submodule(part.name)
             for network in (model, self.plain))
         fitting = Fitting(module, plain, fitted, choosing, self.recipe)
+        if not isfinite(fitting.before):
+            raise ValueError(f'its error is {fitting.before} before the refit')
         fitting.estimate_statistics()
         fitting.solve_projections()
         if self.steps:

@@ -1,9 +1,12 @@
 """The units of a config that may share, and the config of a plan."""
 from __future__ import annotations
 import inspect
+import re
 import textwrap
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, Mapping
+from os.path import commonprefix
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -23,8 +26,11 @@ STAGES = dict(
 # cannot stand beside links.
 NO_CHOICE = dict(
     kernel_sizes=None, name_pattern=None, children_per_parent=1, stage_level=1)
-# Characters beside a unit's name, in the line where its keywords begin.
-LEFT = len('model = dict(=dict(')
+# Characters of a line, and of a piece of a pattern.
+WIDTH = 79
+PIECE = 40
+# A space at which no line ends.
+GLUE = '\xa0'
 # So many channels has no convolution.
 TOO_MANY = 10**9
 
@@ -137,12 +143,18 @@ def plan_text(base: str, imports: Iterable[str], checkpoint: str,
         checkpoint (str): Weights to start from.
         units (Iterable[PlannedUnit]): The units.
         links (dict[str, dict[str, str]]): Children and their parents by unit.
+            Children of one parent become one pattern.
         comment (str): What stands above, in a line.
 
     Returns:
         str: Lines of Python.
     """
-    imports = list(dict.fromkeys([*imports, 'mmkdna']))
+    imports = list(imports)
+    # What the base imports is inherited.
+    importing = [] if 'mmkdna' in imports else [
+        f'custom_imports = dict(imports={[*imports, "mmkdna"]!r}, '
+        'allow_failed_imports=False)'
+    ]
     tree: dict[str, Any] = {}
     for unit in units:
         if unit.name not in links:
@@ -153,35 +165,75 @@ def plan_text(base: str, imports: Iterable[str], checkpoint: str,
             node = node.setdefault(key, {})
         node.setdefault(last, {})[''] = _unit_text(unit, links[unit.name])
     return '\n'.join([
-        f'# {comment}', f'_base_ = {base!r}',
-        f'custom_imports = dict(imports={imports!r}, '
-        'allow_failed_imports=False)', f'load_from = {checkpoint!r}',
-        f'model = dict({_tree_text(tree)})', ''
+        f'# {comment}', f'_base_ = {base!r}', *importing,
+        f'load_from = {checkpoint!r}', 'model = dict(',
+        f'    {_tree_text(tree)})', ''
     ])
 
 
 def _tree_text(tree: Mapping[str, Any]) -> str:
-    """Keywords of nested dicts."""
-    return ', '.join(value if key == '' else f'{key}=dict({_tree_text(value)})'
-                     for key, value in tree.items())
+    """Keywords of nested dicts, a line for each but the first."""
+    keywords = [
+        value if key == '' else f'{key}=dict({_tree_text(value)})'
+        for key, value in tree.items()
+    ]
+    return ',\n    '.join(keywords)
 
 
 def _unit_text(unit: PlannedUnit, links: Mapping[str, str]) -> str:
-    """Keywords of a unit, with a line for each link."""
+    """Keywords of a unit, with an entry for each parent."""
     given: dict[str, Any] = dict(_delete_=True) if unit.replaces else {}
     given.update(type='KernelDNA', **unit.adapter, **unit.choices)
     options = ', '.join(f'{key}={value!r}' for key, value in given.items())
     further = ''.join(f'{key}={value!r}, '
                       for key, value in unit.further.items())
-    head = textwrap.wrap(
-        f'{further}conv_cfg=dict({options}, links={{',
-        # What stands before it in its line is as long as this.
-        initial_indent=' ' * (len(unit.name) + LEFT),
-        subsequent_indent='    ',
-        width=79,
+    children: dict[str, list[str]] = defaultdict(list)
+    for child, parent in links.items():
+        children[parent].append(child)
+    entries = ', '.join(f'{_key_text(names)}:{GLUE}{parent!r}'
+                        for parent, names in children.items())
+    # What stands before it in its line is as long as this.
+    before = ' ' * len('    ' + unit.name.replace('.', '=dict(') + '=dict(')
+    lines = [
+        *_wrapped(f'{further}conv_cfg=dict({options}, links={{', before),
+        # Room for what closes the dicts around it.
+        *_wrapped(entries + '})' + GLUE * 3, ' ' * 8)
+    ]
+    return '\n'.join(lines).strip()
+
+
+def _wrapped(text: str, before: str) -> list[str]:
+    """Lines of a text, with something before its first."""
+    lines = textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=before,
+        subsequent_indent=' ' * 8,
         break_long_words=False,
         break_on_hyphens=False)
-    lines = [
-        f'        {child!r}: {parent!r},' for child, parent in links.items()
-    ]
-    return '\n'.join([head[0].strip(), *head[1:], *lines, '    })'])
+    return [line.rstrip(GLUE).replace(GLUE, ' ') for line in lines]
+
+
+def _key_text(names: Sequence[str]) -> str:
+    """A key of links: a name, or a pattern in pieces of a line at most."""
+    if len(names) == 1:
+        return repr(names[0])
+    pieces = textwrap.wrap(
+        _pattern(names).replace('|', '| '),
+        PIECE,
+        break_long_words=False,
+        break_on_hyphens=False)
+    return ' '.join(f"r'{piece.replace(' ', '')}'" for piece in pieces)
+
+
+def _pattern(names: Sequence[str]) -> str:
+    """A regular expression that matches some names and nothing else."""
+    parts = [name.split('.') for name in names]
+    # A part at least remains of each name.
+    start = commonprefix([name[:-1] for name in parts])
+    rest = [name[len(start):] for name in parts]
+    end = commonprefix([name[:0:-1] for name in rest])[::-1]
+    inner = '|'.join(
+        re.escape('.'.join(name[:len(name) - len(end)])) for name in rest)
+    return r'\.'.join(
+        [*map(re.escape, start), f'({inner})', *map(re.escape, end)])

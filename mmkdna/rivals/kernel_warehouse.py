@@ -61,6 +61,9 @@ class KernelWarehouseOptions(LayerChoice):
         self._require_int('stage_level', 0)
         if self.earlier_pattern is not None:
             self._require_pattern('earlier_pattern')
+            self._require(not re.search(self.earlier_pattern, ''),
+                          'earlier_pattern',
+                          'a pattern that is not found in every name')
 
     def is_earlier(self, name: str) -> bool:
         """Decide whether a convolution belongs to the stage before its own.

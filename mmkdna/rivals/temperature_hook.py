@@ -25,18 +25,21 @@ class TemperatureHook(Hook):
         by_epoch (bool): Whether ``end`` counts epochs. Defaults to True.
 
     Raises:
-        ValueError: If ``end`` makes no sense.
+        ValueError: If ``end`` or ``by_epoch`` makes no sense.
     """
 
     # Before EMAHook (NORMAL) and CheckpointHook (VERY_LOW).
     priority = 'ABOVE_NORMAL'
 
     def __init__(self, end: int = 10, by_epoch: bool = True) -> None:
-        if not isinstance(end, int) or end < 1:
+        if not isinstance(end, int) or isinstance(end, bool) or end < 1:
             raise ValueError(
                 f'TemperatureHook: end={end!r} is given, an int of 1 or more '
                 'is expected, in epochs, or in iterations with '
                 'by_epoch=False')
+        if not isinstance(by_epoch, bool):
+            raise ValueError(f'TemperatureHook: by_epoch={by_epoch!r} is '
+                             'given, True or False is expected')
         self.end = end
         self.by_epoch = by_epoch
 

@@ -63,6 +63,26 @@ def test_of_many_kin_neighbours_the_nearest_and_the_last():
     assert sorted(found) == [f'a.{i}' for i in range(7)]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('other', ['a.downsample.0', 'b.0'])
+def test_what_is_no_kin_is_never_the_nearest(other):
+    """A shortcut and another stage, with the very kernel."""
+    names = [f'a.{i}' for i in range(8)]
+    # What stands directly in the unit is of a stage, too.
+    if other == 'b.0':
+        names = [f'a{i}' for i in range(8)]
+    unit = make_module({name: (WIDE, WIDE, 3) for name in [*names, other]})
+    unit.get_submodule(names[1]).weight.copy_(unit.get_submodule(other).weight)
+    unit.get_submodule(
+        names[5]).weight.copy_(unit.get_submodule(other).weight + 1e-3)
+    found = {
+        one.parent
+        for one in find_candidates(nn.ModuleDict(dict(unit=unit)), ['unit'])
+        if one.child == names[1]
+    }
+    assert found == {names[0], names[2], names[5], names[7]}
+
+
 @pytest.mark.parametrize('number', [6, 7])
 def test_all_but_one_can_be_children(number):
     found = pairs({f'a.{i}': (WIDE, WIDE, 3) for i in range(number)})

@@ -1,6 +1,8 @@
 """Which links come first."""
 import itertools
+import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +44,22 @@ def test_children_of_a_parent_that_becomes_a_child_move_along():
 def test_a_parent_stays_one_if_its_child_could_not_move():
     curve = find_curve([link('a', 'b', 1.), link('b', 'c', 2.)])
     assert [made(step) for step in curve] == [dict(a='b')]
+
+
+@pytest.mark.parametrize('error', [math.nan, math.inf])
+def test_a_link_whose_damage_is_no_number_is_not_made(error):
+    measured = [
+        link('a', 'b', error),
+        link('b', 'a', 3.),
+        link('c', 'd', 1.),
+        link('d', 'c', error)
+    ]
+    curve = find_curve(measured)
+    assert [made(step) for step in curve] == [dict(c='d'), dict(c='d', b='a')]
+    assert find_plan(measured, 20)[-1].damage == 4.
+    assert find_plan(measured[:1], 10) is None
+    for broken in (dict(part_error=error), dict(noise=Damage(error))):
+        assert not find_curve([replace(link('a', 'b', 1.), **broken)])
 
 
 def all_links(number):

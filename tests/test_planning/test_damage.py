@@ -7,6 +7,7 @@ import torch
 from mmkdna.forward import forward_dense
 from mmkdna.planning import (Measurement, find_blocks, find_candidates,
                              find_curve)
+from mmkdna.planning.sharing_copy import sharing_copy
 from mmkdna.reconstruction.recording import record
 from tests.test_planning.networks import classifier, split, unlinked
 
@@ -69,6 +70,28 @@ def test_measuring_is_the_same_again_and_changes_nothing():
         assert torch.equal(after[key], value)
     other, _ = measurement(model, seed=4)
     assert list(other.links(candidates[:3])) != found
+
+
+@pytest.mark.parametrize('steps', [0, 2])
+def test_a_link_that_leaves_no_numbers_spares_the_others(steps, monkeypatch):
+    how, candidates = measurement(unlinked(classifier()), steps=steps)
+    bad = candidates[0].parent
+
+    def spoiled(plain, links, seed):
+        model = sharing_copy(plain, links, seed)
+        for link in links['backbone']:
+            if link.parent == bad:
+                adapter = model.backbone.get_submodule(link.child).adapter
+                next(adapter.parameters()).data.fill_(torch.nan)
+        return model
+
+    monkeypatch.setattr('mmkdna.planning.damage.sharing_copy', spoiled)
+    found = list(how.links(candidates))
+    assert len(found) == len(candidates)
+    for one in found:
+        assert one.is_finite == (one.parent != f'backbone.{bad}')
+    with pytest.raises(ValueError, match=r'^backbone\.layer2\.\d: .* nan'):
+        how.plan([one for one in found if not one.is_finite][:1], ['backbone'])
 
 
 @torch.no_grad()

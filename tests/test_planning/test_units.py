@@ -1,4 +1,6 @@
 """Units that may share, and the config of a plan."""
+import re
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -6,8 +8,8 @@ from mmengine.runner import load_state_dict
 
 import mmkdna
 from mmkdna.launch.model import build_model
-from mmkdna.planning import (find_candidates, find_units, plan_text,
-                             unlinked_config)
+from mmkdna.planning import (PlannedUnit, find_candidates, find_units,
+                             plan_text, unlinked_config)
 from mmkdna.planning.units import TOO_MANY
 from tests.runs import CONFIGS
 from tests.test_planning.networks import classifier
@@ -111,7 +113,98 @@ def test_a_plan_links_what_it_says(host, tmp_path):
     check(cfg, plain, links)
     comment, _, *lines = (tmp_path / 'plan.py').read_text().splitlines()
     assert comment == '# Two' and max(map(len, lines)) < 80
-    assert len(lines) <= 3 + sum(3 + len(pairs) for pairs in links.values())
+
+
+# As many as there can be in the detector: to one parent each, and in pairs.
+FAMILIES = dict(
+    backbone={
+        'layer1.0.conv1': 'layer1.1.conv2',
+        'layer1.0.conv2': 'layer1.1.conv2',
+        'layer1.1.conv1': 'layer1.1.conv2',
+        'layer2.0.conv2': 'layer2.1.conv2',
+        'layer2.1.conv1': 'layer2.1.conv2',
+        'layer3.0.conv2': 'layer3.1.conv2',
+        'layer3.1.conv1': 'layer3.1.conv2',
+        'layer4.1.conv2': 'layer4.0.conv2',
+        'layer4.1.conv1': 'layer4.0.conv2'
+    },
+    neck={
+        'fpn_convs.0.conv': 'fpn_convs.2.conv',
+        'fpn_convs.1.conv': 'fpn_convs.2.conv'
+    },
+    bbox_head={
+        f'{kind}_convs.{i}.conv': f'{kind}_convs.3.conv'
+        for kind in ('cls', 'reg')
+        for i in range(3)
+    })
+PAIRS = dict(
+    backbone={
+        'layer1.0.conv1': 'layer1.0.conv2',
+        'layer1.1.conv1': 'layer1.1.conv2',
+        'layer2.0.conv2': 'layer2.1.conv1',
+        'layer3.0.conv2': 'layer3.1.conv1',
+        'layer4.0.conv2': 'layer4.1.conv1'
+    },
+    neck={'fpn_convs.0.conv': 'fpn_convs.1.conv'},
+    bbox_head={
+        f'{kind}_convs.{i}.conv': f'{kind}_convs.{i + 1}.conv'
+        for kind in ('cls', 'reg')
+        for i in (0, 2)
+    })
+
+
+@pytest.mark.parametrize('links', [FAMILIES, PAIRS])
+def test_a_plan_has_fifteen_lines_at_most(links, tmp_path):
+    base = Config.fromfile(PLAIN['mmdet'])
+    units = find_units(base)
+    text = plan_text(
+        str(PLAIN['mmdet']), base.custom_imports.imports, 'weights.pth', units,
+        links, 'Saves 30.0% of the parameters of convolutions.')
+    (tmp_path / 'plan.py').write_text(text)
+    comment, _, *lines = text.splitlines()
+    assert 1 + 1 + len(lines) <= 15 and max(map(len, lines)) < 80
+    with pytest.warns(UserWarning, match='none shares'):
+        plain = build_model(unlinked_config(base, units))
+    check(Config.fromfile(tmp_path / 'plan.py'), plain, links)
+
+
+def test_units_inside_a_unit_have_lines_of_their_own():
+    names = 'roi_head.bbox_head', 'roi_head.mask_head'
+    units = [PlannedUnit(name, True, {}, {}, {}) for name in names]
+    links = {'convs.0.conv': 'convs.2.conv', 'convs.1.conv': 'convs.3.conv'}
+    text = plan_text('base.py', ['mmkdna'], 'a.pth', units,
+                     dict.fromkeys(names, links), '')
+    assert max(map(len, text.splitlines())) < 80
+    roi_head = Config.fromstring(
+        text.replace("_base_ = 'base.py'", ''), '.py').model.roi_head
+    assert list(roi_head) == ['bbox_head', 'mask_head']
+    assert all(head.conv_cfg.links == links for head in roi_head.values())
+
+
+@pytest.mark.parametrize('children', [
+    ['a.1', 'a.1.b', 'b.1'],
+    ['layer1.0', 'layer1.1.0'],
+    ['a.b.conv', 'a.b.c.conv', 'a.b.conv.conv'],
+    ['x.a-b.c', 'x.a+b.c'],
+    [f'layer3.{i}.conv{j}' for i in range(6) for j in (1, 2)],
+])
+def test_a_pattern_matches_the_children_and_nothing_else(children):
+    unit = PlannedUnit('neck', False, {}, {}, {})
+    text = plan_text('base.py', ['mmkdna'], 'a.pth', [unit],
+                     dict(neck=dict.fromkeys(children, 'parent')), '')
+    assert max(map(len, text.splitlines())) < 80
+    (pattern, parent), = Config.fromstring(
+        text.replace("_base_ = 'base.py'", ''),
+        '.py').model.neck.conv_cfg.links.items()
+    assert parent == 'parent'
+    others = [name.replace('.', 'x') for name in children]
+    others += [f'{name}x' for name in children]
+    others += [f'x{name}' for name in children]
+    others += [name.rpartition('.')[0] for name in children]
+    found = [
+        name for name in {*children, *others} if re.fullmatch(pattern, name)
+    ]
+    assert sorted(found) == sorted(children)
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)
@@ -135,5 +228,8 @@ def test_the_plain_network_has_no_links_yet():
 
 
 def test_what_a_config_imports_is_imported(tmp_path):
-    text = plan_text('base.py', ['theirs', 'mmkdna'], 'a.pth', [], {}, '')
+    text = plan_text('base.py', ['theirs'], 'a.pth', [], {}, '')
     assert "imports=['theirs', 'mmkdna']" in text
+    # What the base imports is inherited.
+    text = plan_text('base.py', ['theirs', 'mmkdna'], 'a.pth', [], {}, '')
+    assert 'imports' not in text

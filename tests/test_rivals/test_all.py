@@ -351,15 +351,25 @@ def test_folding_a_norm_is_exact_or_refused(kind):
         torch.testing.assert_close(fused(x), expected, rtol=1e-4, atol=1e-4)
 
 
+# With options by which a forward is another.
+COMPILED = [(kind, {}, 2) for kind in CONV_TYPES] + [
+    ('CondConv', dict(routing='block'), 2),
+    ('ODConv', dict(num_experts=4), 2),
+    # With one image a norm of what pooling leaves has its running statistics.
+    ('ODConv', {}, 1),
+    ('KernelWarehouse', dict(ratio=0.5), 1),
+]
+
+
 @compiles
-@every
+@pytest.mark.parametrize('kind, options, images', COMPILED)
 @pytest.mark.parametrize('train', [True, False])
-def test_compiles_in_one_piece(kind, train):
+def test_compiles_in_one_piece(kind, options, images, train):
     torch._dynamo.reset()
-    unit = chain(kind)
+    unit = chain(kind, **options)
     compiled = torch.compile(
         copy.deepcopy(unit), fullgraph=True, backend='eager')
-    x = torch.randn(2, 16, 5, 5)
+    x = torch.randn(images, 16, 5, 5)
     ours, theirs = (outputs(net, x, train) for net in (compiled, unit))
     torch.testing.assert_close(ours, theirs)
     if train:

@@ -182,6 +182,9 @@ def test_bad_options():
         KernelWarehouse2d(4, 4, 3, stage_level=-1)
     with pytest.raises(ValueError, match='earlier_pattern=.* regular expre'):
         KernelWarehouse2d(4, 4, 3, earlier_pattern='(')
+    for everywhere in ('', 'x*', 'conv1|'):
+        with pytest.raises(ValueError, match='that is not found in every na'):
+            KernelWarehouse2d(4, 4, 3, earlier_pattern=everywhere)
     conv = KernelWarehouse2d(4, 4, 3, earlier_pattern='conv9')
     with pytest.raises(ValueError, match='earlier_pattern.*none of the 1'):
         link_kernels(nn.Sequential(nn.Sequential(conv)))

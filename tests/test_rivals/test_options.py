@@ -7,7 +7,7 @@ from mmkdna import link_kernels
 from mmkdna.rivals import CONV_TYPES
 from tests.test_rivals.cases import make
 
-KINDS = ('CondConv', 'DyConv', 'ODConv', 'SEConv')
+KINDS = ('CondConv', 'DyConv', 'ODConv', 'SEConv', 'KernelWarehouse')
 
 
 @pytest.mark.parametrize('kind, options', [
@@ -15,6 +15,8 @@ KINDS = ('CondConv', 'DyConv', 'ODConv', 'SEConv')
     ('DyConv', dict(num_experts=4, reduction=4, temperature=30)),
     ('ODConv', dict(num_experts=1, reduction=16, temperature=30)),
     ('SEConv', dict(reduction=16)),
+    ('KernelWarehouse',
+     dict(ratio=1, cell_divisor=1, stage_level=1, earlier_pattern=None)),
 ])
 def test_defaults(kind, options):
     given = CONV_TYPES[kind](4, 4, 3).options
@@ -47,6 +49,10 @@ def test_unknown_option_is_named_beside_the_known_ones(kind):
     ('ODConv', 'temperature', None, 'a number above 0'),
     ('SEConv', 'reduction', 0, 'an int of 1 or more'),
     ('SEConv', 'min_channels', -1, 'an int of 0 or more'),
+    ('SEConv', 'kernel_sizes', (0, ), 'a list of ints of 1 or more'),
+    ('KernelWarehouse', 'ratio', 1.5, 'a number below 1 or an int'),
+    ('KernelWarehouse', 'cell_divisor', 0, 'an int of 1 or more'),
+    ('KernelWarehouse', 'stage_level', -1, 'an int of 0 or more'),
 ])
 def test_impossible_value_is_told_with_what_is_expected(
         kind, option, value, expected):

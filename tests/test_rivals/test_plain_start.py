@@ -11,6 +11,7 @@ KINDS = {
     'ODConv': dict(num_experts=4),
     'ODConv of one kernel': {},
     'SEConv': dict(reduction=2),
+    'KernelWarehouse': {},
 }
 kinds = pytest.mark.parametrize('kind', KINDS)
 
@@ -51,6 +52,9 @@ def test_no_image_leaves_gradients_of_zero(kind, geometry):
 @kinds
 def test_every_parameter_moves_and_experts_part(kind):
     _, conv = pair(kind, dict(kernel_size=3, padding=1))
+    if kind == 'KernelWarehouse':
+        # At its start no attention decides.
+        conv.set_progress(0.5)
     before = {n: p.detach().clone() for n, p in conv.named_parameters()}
     optimizer = torch.optim.SGD(conv.parameters(), lr=0.1)
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from mmkdna.rivals import CONV_TYPES
 from tests.test_stock_models import CONV, MODELS, get_cfg, tensors
 from tests.utils import make_images
 
-KINDS = ('CondConv', 'DyConv', 'ODConv', 'SEConv')
+KINDS = ('CondConv', 'DyConv', 'ODConv', 'SEConv', 'KernelWarehouse')
 
 
 def replace_type(cfg, kind):

@@ -146,10 +146,22 @@ def test_resuming_is_exact(ema, stop, tmp_path):
     assert len(losses[0]) == 6 - stop and (losses[0] == losses[1]).all()
 
 
-@pytest.mark.parametrize('end', [0, -1, 2.5, None])
-def test_senseless_arguments(end):
-    with pytest.raises(ValueError, match='TemperatureHook: .* is expected'):
-        TemperatureHook(end=end)
+@pytest.mark.parametrize('arguments', [
+    dict(end=0),
+    dict(end=-1),
+    dict(end=2.5),
+    dict(end=None),
+    dict(end=True),
+    dict(by_epoch='no'),
+    dict(by_epoch=0),
+    dict(by_epoch=None),
+])
+def test_senseless_arguments(arguments):
+    (name, value), = arguments.items()
+    with pytest.raises(
+            ValueError,
+            match=f'TemperatureHook: {name}={value!r} .* is expected'):
+        TemperatureHook(**arguments)
 
 
 @pytest.mark.parametrize('hook, train_cfg, told', [

@@ -329,6 +329,67 @@ def test_a_single_missing_weight(missing, taken, folder, monkeypatch, refused):
         assert ': 1 of the ' in message and message.count(missing) == 1
 
 
+def test_a_child_without_the_kernel_it_is_fitted_with(folder, refused):
+    state_dict = torch.load(folder / 'plain.pth')
+    del state_dict['layer4.1.conv2.weight']
+    torch.save(state_dict, folder / 'plain.pth')
+    message = refused('config.py', 'plain.pth', 'out.pth', *RECONSTRUCT)
+    assert ': 1 of the ' in message and 'layer4.1.conv2.weight' in message
+
+
+DETECTOR = f'''
+_base_ = '{CONFIGS}/released/retinanet_r18-half-plain_fpn_12e_shapes.py'
+model = dict(%s=dict(conv_cfg=dict(_delete_=True, type='KernelDNA')))
+'''
+
+
+@pytest.fixture(scope='module')
+def plain_detector():
+    """Weights of the whole plain network."""
+    return init_model(
+        Config.fromfile(CONFIGS /
+                        'released/retinanet_r18-half-plain_fpn_12e_shapes.py')
+    ).state_dict()
+
+
+@pytest.mark.hosts('mmdet')
+@pytest.mark.parametrize(
+    'sharing, missing, reconstruct, said',
+    [
+        # All of it is there, or all of what is needed.
+        ('bbox_head', (), False, None),
+        ('backbone', ('neck', 'bbox_head'), False, None),
+        ('bbox_head', ('neck', ), False, None),
+        # What shares is as good as random.
+        ('bbox_head', ('neck', 'bbox_head'), False, 'bbox_head.cls_convs.1'),
+        ('bbox_head', ('bbox_head.reg_convs.3', ), False,
+         ': bbox_head.reg_convs.3.conv.weight. Nothing'),
+        ('neck', ('neck', 'bbox_head'), False, 'neck.lateral_convs.0'),
+        # It would be fitted to what the random neck leads to.
+        ('bbox_head', ('neck', ), True, ': neck.lateral_convs.0'),
+        ('neck', ('bbox_head', ), True, ': bbox_head.cls_convs.0'),
+    ])
+def test_what_shares_needs_its_kernels(sharing, missing, reconstruct, said,
+                                       plain_detector, folder, monkeypatch,
+                                       refused):
+    (folder / 'config.py').write_text(DETECTOR % sharing)
+    weights = {
+        key: value
+        for key, value in plain_detector.items()
+        if not key.startswith(tuple(f'{part}.' for part in missing))
+    }
+    # A head of another network.
+    weights['decode_head.conv_seg.weight'] = torch.zeros(4, 8, 1, 1)
+    torch.save(dict(state_dict=weights), folder / 'plain.pth')
+    options = [*RECONSTRUCT, '--size', '32', '32'] if reconstruct else []
+    if said is None:
+        convert(monkeypatch, folder, *options)
+        return
+    message = refused('config.py', 'plain.pth', 'out.pth', *options)
+    assert 'the weights of the whole plain network of config.py' in message
+    assert said in message
+
+
 def test_a_key_nobody_has_is_named(folder, monkeypatch):
     state_dict = torch.load(folder / 'plain.pth')
     state_dict['head.other.weight'] = torch.ones(2)

@@ -1,6 +1,7 @@
 """plan_sharing.py, as a user runs it."""
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mmengine.config import Config
 
 import mmkdna
 from mmkdna.launch.model import build_model
+from mmkdna.planning.sharing_copy import sharing_copy
 from tests.runs import CONFIGS, load_tool, logged, run_tool
 from tests.test_tools.conftest import CLASSIFIER, make_classes
 
@@ -48,13 +50,13 @@ def plan(monkeypatch, *options):
 
 
 def test_a_plan_is_written_and_trains(network, monkeypatch, capsys):
-    plan(monkeypatch, '--save=0.3', '--out=deep/plan.py', '--json=all.json',
-         '--picture=curve.svg')
+    plan(monkeypatch, '--save=0.3', '--out=deep/plan.py', '--json=all.json')
     said = capsys.readouterr().out
     found = json.loads(Path('all.json').read_text())
     assert found['num_pictures'] == dict(fitted=5, choosing=1, kept=2)
     assert len(found['links']) == 12 and len(found['curve']) == 3
-    assert Path('curve.svg').read_text().startswith('<?xml')
+    assert found['left_out'] == []
+    assert Path('deep/plan.svg').read_text().startswith('<?xml')
     best = found['plan'][-1]
     assert best['saved'] >= 0.3 * found['parameters'] > found['plan'][-2][
         'saved']
@@ -62,6 +64,19 @@ def test_a_plan_is_written_and_trains(network, monkeypatch, capsys):
         assert link['noise']['error'] > 0
     for child, parent in best['links'].items():
         assert f'| {child} | {parent} | 515 |' in said
+    # The whole curve is there, and what each step adds.
+    before = {}
+    for number, step in enumerate(found['curve'], 1):
+        child, = set(step['links']) - set(before)
+        before = step['links']
+        one, = (
+            link for link in found['links']
+            if (link['child'], link['parent']) == (child, before[child]))
+        share = step['saved'] / found['parameters']
+        assert (
+            f'| {number} | {child} | {before[child]} | {step["saved"]:,} '
+            f'| {share:.1%} | {one["part_error"]:.3g} '
+            f'| {one["output"]["error"]:.3g} | {step["damage"]:.3g} |') in said
     assert '| links | saved | of all | sum of single ones | at once |' in said
     assert all(0 < step['measured']['refitted']['error'] < math.inf
                for step in found['plan'])
@@ -78,8 +93,51 @@ def test_a_plan_is_written_and_trains(network, monkeypatch, capsys):
     losses = logged('run')
     assert len(losses) == 4 and all(map(math.isfinite, losses.values()))
     # The same again is the same.
-    plan(monkeypatch, '--save=0.3', '--json=again.json')
+    plan(monkeypatch, '--save=0.3', '--json=again.json', '--picture=a.png')
+    assert Path('a.png').exists() and not Path('plan.svg').exists()
     assert json.loads(Path('again.json').read_text()) == found
+
+
+def spoil(monkeypatch, chosen):
+    """Have links leave no numbers if their parent has a name like that."""
+
+    def spoiled(plain, links, seed):
+        model = sharing_copy(plain, links, seed)
+        for unit, pairs in links.items():
+            for link in pairs:
+                if re.search(chosen, link.parent):
+                    conv = model.get_submodule(f'{unit}.{link.child}')
+                    next(conv.adapter.parameters()).data.fill_(math.nan)
+        return model
+
+    monkeypatch.setattr('mmkdna.planning.damage.sharing_copy', spoiled)
+
+
+@pytest.mark.parametrize('steps', [0, 1])
+def test_links_that_leave_no_numbers_are_left_out(steps, network, monkeypatch,
+                                                  capsys):
+    spoil(monkeypatch, 'layer1.1.conv2')
+    plan(monkeypatch, '--save=0.3', f'--steps={steps}', '--json=all.json')
+    said = capsys.readouterr().out
+    assert 'number, and are left out: backbone.layer1.0.conv1 from' in said
+    assert 'backbone.layer1.1.conv1 from backbone.layer1.1.conv2' in said
+    assert 'nan' not in said
+    text = Path('all.json').read_text()
+    found = json.loads(text)
+    assert 'NaN' not in text
+    assert len(found['links']) == 9 and len(found['left_out']) == 3
+    assert {one['parent']
+            for one in found['left_out']} == {'backbone.layer1.1.conv2'}
+    assert 'backbone.layer1.1.conv2' not in found['plan'][-1]['links'].values()
+
+
+def test_too_few_links_leave_numbers(network, monkeypatch):
+    spoil(monkeypatch, 'conv[12]')
+    with pytest.raises(SystemExit) as stopped:
+        plan(monkeypatch, '--save=0.1')
+    assert ('--save 0.1 is given, but the links that are left save 0.000'
+            in stopped.value.code)
+    assert not Path('plan.py').exists()
 
 
 @pytest.mark.parametrize('options, error', [

@@ -1,12 +1,13 @@
 """Propose which convolutions of a plain network share, by measured damage.
 
 Usage: python tools/analysis_tools/plan_sharing.py CONFIG CHECKPOINT
-    --save 0.3 --images FOLDER [--out PLAN.py] [--json FILE] [--picture FILE]
+    --save 0.3 --images FOLDER [--out PLAN.py] [--picture FILE] [--json FILE]
 
 Every link that could be made is made alone, what is around the child is
 refitted quickly, and it is measured how far that leaves the network from the
 plain one. The pictures need no labels. What costs least for each parameter
-comes first. PLAN.py inherits from CONFIG and trains with tools/train.py.
+comes first: that is the curve, a table and a picture. PLAN.py inherits from
+CONFIG and trains with tools/train.py.
 """
 import argparse
 import json
@@ -67,9 +68,11 @@ def get_parser() -> argparse.ArgumentParser:
         '--seed', type=int, default=0, help='of what is random; default: 0')
     parser.add_argument(
         '--out', default='plan.py', help='config to write; default: plan.py')
-    parser.add_argument('--json', help='file to write every figure to')
     parser.add_argument(
-        '--picture', help=f'picture to write, {", ".join(FORMATS)}')
+        '--picture',
+        help=f'picture of the curve to write, {", ".join(FORMATS)}; default: '
+        'beside the config, in .svg')
+    parser.add_argument('--json', help='file to write every figure to')
     return parser
 
 
@@ -87,11 +90,11 @@ def check_arguments(args: argparse.Namespace) -> None:
     if not args.out.endswith('.py'):
         raise CommandError(f'--out {args.out} is given, a name that ends in '
                            '.py is expected')
-    if args.picture and not args.picture.endswith(FORMATS):
+    if not args.picture.endswith(FORMATS):
         raise CommandError(
             f'--picture {args.picture} is given, a name that ends with one of '
             f'{", ".join(FORMATS)} is expected')
-    for path in filter(None, (args.out, args.json, args.picture)):
+    for path in filter(None, (args.out, args.picture, args.json)):
         check_output(path, args.config, args.checkpoint)
 
 
@@ -199,8 +202,20 @@ def link_table(links):
          for one in links])
 
 
-def curve_table(steps, measured, total):
-    """The damage at each step, and what was measured."""
+def curve_table(curve, total):
+    """What each step adds, and what is saved and damaged by then."""
+    rows = []
+    for step in curve:
+        one = step.links[-1]
+        rows.append((len(step.links), one.child, one.parent, f'{step.saved:,}',
+                     f'{step.saved / total:.1%}', f'{one.part_error:.3g}',
+                     f'{one.output.error:.3g}', f'{step.damage:.3g}'))
+    return markdown_table(('links', 'child added', 'parent', 'saved', 'of all',
+                           'part', 'output', 'sum of single ones'), rows)
+
+
+def plan_table(steps, measured, total):
+    """The damage at each step of a plan, and what was measured."""
     rows = []
     for step in steps:
         one = measured.get(step)
@@ -231,6 +246,7 @@ def point(step):
 @command(get_parser)
 def main(args: argparse.Namespace) -> None:
     """Measure, choose, and write the config."""
+    args.picture = args.picture or osp.splitext(args.out)[0] + '.svg'
     check_arguments(args)
     # What loads of plain weights log, link by link.
     MMLogger.get_instance('plan_sharing', log_level='ERROR')
@@ -259,7 +275,20 @@ def main(args: argparse.Namespace) -> None:
         found = list(
             track_iter_progress(
                 (measurement.links(candidates), len(candidates))))
+        dropped = [one for one in found if not one.is_finite]
+        if dropped:
+            print(
+                '\nThese links leave something that is no finite number, and '
+                'are left out: ' + ', '.join(f'{one.child} from {one.parent}'
+                                             for one in dropped))
+        curve = find_curve(found)
+        most = curve[-1].saved / total if curve else 0
         steps = find_plan(found, args.save * total)
+        if steps is None:
+            raise CommandError(
+                f'--save {args.save} is given, but the links that are left '
+                f'save {most:.3f} of the {total:,} parameters of convolutions '
+                'at the most: give less')
         points = [
             steps[number - 1] for number in sorted(
                 {ceil(len(steps) * i / POINTS)
@@ -281,11 +310,14 @@ def main(args: argparse.Namespace) -> None:
         cfg, units, split_by_unit(plan.links, names), args,
         f'Saves {plan.saved / total:.1%} of the parameters of convolutions.',
         base)
-    print(f'\n{link_table(plan.links)}\n')
-    print(curve_table(steps, measured, total))
-    curve = find_curve(found)
-    if args.picture:
-        draw_curve(curve, measured, total, args.save, args.picture)
+    tables = {
+        'Damage against parameters saved': curve_table(curve, total),
+        'Links of the plan': link_table(plan.links),
+        'Steps to the plan': plan_table(steps, measured, total)
+    }
+    for title, table in tables.items():
+        print(f'\n{title}:\n\n{table}')
+    draw_curve(curve, measured, total, args.save, args.picture)
     if args.json:
         with written_whole(args.json, 'w', 'utf-8') as file:
             json.dump(
@@ -299,7 +331,11 @@ def main(args: argparse.Namespace) -> None:
                     steps=args.steps,
                     seed=args.seed,
                     parameters=total,
-                    links=[asdict(one) for one in found],
+                    links=[asdict(one) for one in found if one.is_finite],
+                    left_out=[
+                        dict(child=one.child, parent=one.parent)
+                        for one in dropped
+                    ],
                     curve=[point(step) for step in curve],
                     plan=[
                         dict(
@@ -316,7 +352,8 @@ def main(args: argparse.Namespace) -> None:
           'at the most. The sum of what single links cost is an estimate of '
           'what they cost together; all was measured on '
           f'{len(split.kept.files)} pictures that nothing was fitted to. '
-          f'{args.out} trains the network that shares so')
+          f'{args.picture} shows the curve; {args.out} trains the network '
+          'that shares so')
 
 
 if __name__ == '__main__':

@@ -2,12 +2,13 @@
 
 python tools/model_converters/plain_to_mmkdna.py CONFIG SRC DST
 
-SRC is a plain checkpoint of CONFIG's backbone, of the whole plain model, or of
-a whole classifier in torchvision's key layout. Without options this is what
-init_cfg does within a training. With --reconstruct the network that shares is
-fitted to what the plain one computes on a folder of pictures, without labels;
-DST then has a report beside it, in .json. Stopped, it goes on where it was.
-Pictures that fill no batch are left out. The file DST goes into tools/test.py,
+SRC is a plain checkpoint of the whole plain model or, if nothing else of
+CONFIG shares, of its backbone or of a classifier in torchvision's key layout.
+Without options this is what init_cfg does within a training. With
+--reconstruct the network that shares is fitted to what the plain one computes
+on a folder of pictures, without labels; DST then has a report beside it, in
+.json. Stopped, it goes on where it was. Pictures that fill no batch are left
+out. The file DST goes into tools/test.py,
 load_from or init_cfg.
 """
 import argparse
@@ -36,9 +37,10 @@ from mmkdna.launch.pictures import (Pictures, check_run, find_pictures,
                                     picture_size)
 from mmkdna.official import strip_module
 from mmkdna.pretrained import plain_report
-from mmkdna.pretrained.plain import accept_plain_weights
+from mmkdna.pretrained.plain import accept_plain_weights, accepts_plain_weights
 from mmkdna.reconstruction import Recipe, reconstruct
 from mmkdna.reconstruction.reconstruction_hook import training_inputs
+from mmkdna.sharing import children_of
 
 # torchvision's classifiers, behind the backbone.
 HEADS = ('fc.', 'classifier.1.')
@@ -102,39 +104,60 @@ def rename(state_dict):
     return renamed
 
 
-def load(model, state_dict):
-    """Load plain weights, all of the backbone's kernels.
+def load(model, state_dict, fitted=False):
+    """Load plain weights, all kernels of the backbone and of what shares.
 
     Args:
         model (nn.Module): A linked model.
         state_dict (dict): Of a backbone, or of a whole model.
+        fitted (bool): Whether the model is to be fitted to what it computes
+            with them. All of it is needed then, if more than its backbone
+            shares. Defaults to False.
 
     Raises:
-        ValueError: If a kernel has none, other than a child's or that of a
-            block that starts as the identity.
+        ValueError: If a kernel has none, other than that of a block that
+            starts as the identity, or of a child that keeps no own kernel.
     """
-    # Already so, unless nothing in it shares.
-    accept_plain_weights(model.backbone)
-    load_state_dict(model, rename(state_dict), logger='current')
-    # A child owns none.
-    kernels = [
-        name for name, weight in model.backbone.named_parameters()
-        if weight.ndim == 4 and '.adapter.' not in name
+    parts = dict(model.named_children())
+    needed = [
+        name for name, part in parts.items()
+        if name == 'backbone' or list(children_of(part))
     ]
-    report = plain_report(model.backbone).get('')
-    if report is None:
-        missing = kernels
-    else:
-        new = tuple(f'{block}.' for block in report.identity)
-        missing = [
-            name for name in kernels
-            if name in report.missing and not name.startswith(new)
-        ]
+    if fitted and needed != ['backbone']:
+        needed = list(parts)
+    for name in needed:
+        # Already so, unless nothing in it shares.
+        accept_plain_weights(parts[name])
+    load_state_dict(model, rename(state_dict), logger='current')
+    units = [
+        name for name, module in model.named_modules()
+        if accepts_plain_weights(module)
+    ]
+    # A child owns none, or keeps it as a buffer.
+    kernels = [
+        name for name, weight in model.named_parameters()
+        if weight.ndim > 1 and '.adapter.' not in name
+    ] + [n for n, _ in model.named_buffers() if n.endswith('.own_weight')]
+    kernels = [name for name in kernels if name.split('.')[0] in needed]
+    reports = plain_report(model)
+    missing = [
+        name.replace('.own_weight', '.weight') for name in kernels
+        if _is_missing(name, units, reports)
+    ]
     if missing:
         raise ValueError(
-            f'{len(missing)} of the {len(kernels)} kernels of the backbone '
-            f'are not in it, or of another shape: {", ".join(missing[:5])}'
-            f'{", ..." * (len(missing) > 5)}')
+            f'{len(missing)} of the {len(kernels)} kernels of the '
+            f'{", ".join(needed)} are not in it, or of another shape: '
+            f'{", ".join(missing[:5])}{", ..." * (len(missing) > 5)}')
+
+
+def _is_missing(name, units, reports):
+    """Whether the innermost unit around a kernel has found none for it."""
+    unit = max((u for u in units if name.startswith(f'{u}.')), key=len)
+    report = reports.get(unit)
+    key = name[len(unit) + 1:]
+    return report is None or key in report.missing and not key.startswith(
+        tuple(f'{block}.' for block in report.identity))
 
 
 @command(get_parser)
@@ -161,12 +184,12 @@ def main(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     model = init_model(own_kernel_config(cfg) if args.reconstruct else cfg)
     try:
-        load(model, state_dict)
+        load(model, state_dict, bool(args.reconstruct))
     except ValueError as error:
         raise CommandError(
-            f'{args.src} is given, the weights of the plain network of '
-            f'{args.config} are expected: {error}. Nothing is written'
-        ) from error
+            f'{args.src} is given, the weights of the whole plain network of '
+            f'{args.config}, or of its backbone if only that shares, are '
+            f'expected: {error}. Nothing is written') from error
 
     def batches(number):
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
