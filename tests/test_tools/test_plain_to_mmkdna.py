@@ -264,7 +264,7 @@ def test_what_is_not_written_over(folder, refused):
     (['--reconstruct', 'none'], 'there is no such folder'),
     (['--reconstruct', 'empty'], 'there is none in it'),
     (['--reconstruct', 'data', '--batch', '9'], '3 or more'),
-    (['--reconstruct', 'data', '--steps', '0'], 'steps=0'),
+    ([*RECONSTRUCT, '--steps', '0'], 'steps=0'),
     (['--reconstruct', 'data', '--batch', '0'], '--batch 0'),
     (['--reconstruct', 'broken', '--batch', '2'], 'cannot be read as a pic'),
 ])

@@ -40,6 +40,7 @@ from mmkdna.pretrained import plain_report
 from mmkdna.pretrained.plain import accept_plain_weights, accepts_plain_weights
 from mmkdna.reconstruction import Recipe, reconstruct
 from mmkdna.reconstruction.reconstruction_hook import training_inputs
+from mmkdna.reconstruction.whole_model import FEWEST
 from mmkdna.sharing import children_of
 
 # torchvision's classifiers, behind the backbone.
@@ -200,6 +201,11 @@ def main(args: argparse.Namespace) -> None:
     if args.reconstruct:
         size = picture_size(args.size, cfg, args.config)
         files = find_pictures(args.reconstruct)
+        if len(files) < FEWEST * args.batch:
+            raise CommandError(
+                f'--reconstruct {args.reconstruct} has {len(files)} pictures, '
+                f'{FEWEST} or more batches of --batch {args.batch} are '
+                'expected: give more pictures, or smaller batches')
         # Those of one folder, or of one kind, are not to be one batch.
         order = torch.randperm(
             len(files), generator=torch.Generator().manual_seed(args.seed))
