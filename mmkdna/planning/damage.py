@@ -236,7 +236,11 @@ class Measurement:
                 unit: [Link(*pair) for pair in pairs.items()]
                 for unit, pairs in by_unit.items()
             }, self.seed)
-        at_once = self.compare(model)
+        try:
+            at_once = self.compare(model)
+        except ValueError as error:
+            names = ', '.join(link.child for link in links)
+            raise ValueError(f'{names}, at once: {error}') from error
         children = {one.child for one in links}
         for part in dict.fromkeys(part for child, part in self.blocks.items()
                                   if child in children):
@@ -273,8 +277,6 @@ class Measurement:
             network.get_submodule(part.name)
             for network in (model, self.plain))
         fitting = Fitting(module, plain, fitted, choosing, self.recipe)
-        if not isfinite(fitting.before):
-            raise ValueError(f'its error is {fitting.before} before the refit')
         fitting.estimate_statistics()
         fitting.solve_projections()
         if self.steps:
