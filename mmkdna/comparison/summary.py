@@ -127,8 +127,9 @@ def summarize(runs: Sequence[Mapping[str, Any]], experiments: Sequence[str],
         summaries.append(
             Summary(name, metric, values[name],
                     [seed for seed in seeds if seed not in values[name]],
-                    *_mean_and_deviation(list(values[name].values())),
-                    differences, some.get('parameters'), some.get('flops')))
+                    mean(values[name].values()) if values[name] else None,
+                    _deviation(list(values[name].values())), differences,
+                    some.get('parameters'), some.get('flops')))
     return summaries
 
 
@@ -139,15 +140,11 @@ def _difference(values: Mapping[int, float],
         value - control[seed] for seed, value in values.items()
         if seed in control
     ]
-    return Difference(
-        mean(found),
-        stdev(found) if len(found) > 1 else None, len(found))
+    return Difference(mean(found), _deviation(found), len(found))
 
 
-def _mean_and_deviation(
-        values: Sequence[float]) -> tuple[float | None, float | None]:
-    return (mean(values) if values else None,
-            stdev(values) if len(values) > 1 else None)
+def _deviation(values: Sequence[float]) -> float | None:
+    return stdev(values) if len(values) > 1 else None
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
