@@ -117,9 +117,16 @@ def _given_links(convs: dict[str, KernelDNAConv2d],
     said = f'KernelDNA: links={given!r} is given, but'
     names = [name for name, o in options.items() if o.links is not None]
     entries: dict[str, str] = {}
+    parents: dict[str, str] = {}
     for entry, parent in given.items():
-        children = _matched(entry, names)
-        for name in (*(children or [entry]), parent):
+        try:
+            found = _matched(entry, parent, names)
+        except (re.error, IndexError) as error:
+            raise ValueError(
+                f'{said} {parent!r} cannot be read as the parent of {entry!r}:'
+                f' {error}; \\1 stands for what the first group of the '
+                'pattern matches') from error
+        for name in (*(found or [entry]), *(found.values() or [parent])):
             if name not in names:
                 raise ValueError(
                     f'{said} {name} is none of the {len(names)} convolutions '
@@ -127,18 +134,19 @@ def _given_links(convs: dict[str, KernelDNAConv2d],
                     f'{", ..." * (len(names) > 5)}: names are counted from '
                     'the backbone, neck or head, and patterns match whole '
                     'names')
-        for child in children:
+        for child in found:
             if child in entries:
                 raise ValueError(
                     f'{said} {child} is a child by {entries[child]!r} and by '
                     f'{entry!r}: one entry for each is expected')
             entries[child] = entry
+        parents.update(found)
     for child, entry in entries.items():
-        if child in given.values():
+        if child in parents.values():
             raise ValueError(
                 f'{said} {child}, a child by {entry!r}, is a parent, too: '
                 'give a pattern that does not match it')
-    links = [Link(child, given[entry]) for child, entry in entries.items()]
+    links = [Link(*pair) for pair in parents.items()]
     for link in links:
         for name in link:
             if 'weight' not in convs[name]._parameters:
@@ -156,12 +164,18 @@ def _given_links(convs: dict[str, KernelDNAConv2d],
     return links
 
 
-def _matched(entry: str, names: list[str]) -> list[str]:
-    """Find what is meant by a name, or by a pattern of whole names."""
+def _matched(entry: str, parent: str, names: list[str]) -> dict[str, str]:
+    """Find what is meant by an entry: children and their parents.
+
+    Raises:
+        re.error: If the parent refers to no group of the pattern.
+        IndexError: If it refers to no group of that name.
+    """
     # Of a name that is misspelt, a dot matches no other character.
     if entry in names or re.fullmatch(r'[\w.-]*', entry):
-        return [name for name in names if name == entry]
-    return [name for name in names if re.fullmatch(entry, name)]
+        return {name: parent for name in names if name == entry}
+    matches = (re.fullmatch(entry, name) for name in names)
+    return {match[0]: match.expand(parent) for match in matches if match}
 
 
 def _check_ungated(options: dict[str, SharingOptions],

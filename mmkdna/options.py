@@ -189,11 +189,13 @@ class SharingOptions(LayerChoice):
             names of the convolutions in the backbone, neck or head, such as
             ``{'layer3.0.conv2': 'layer3.1.conv2'}``. Several children of one
             parent may be a regular expression that matches their whole names,
-            such as ``{r'layer3\\.[0-4]\\.conv2': 'layer3.5.conv2'}``. With it,
-            these share and no others, whatever their kernel size and stage; a
-            parent may serve several children, and has the child's shape.
-            Options that choose otherwise cannot be given beside it. Defaults
-            to None.
+            such as ``{r'layer3\\.[0-4]\\.conv2': 'layer3.5.conv2'}``, and in the
+            parent's name ``\\1`` is what the first group of it matches, as by
+            :meth:`re.Match.expand`: ``{r'(layer\\d)\\.0\\.conv2':
+            r'\\1.1.conv2'}``. With it, these share and no others, whatever
+            their kernel size and stage; a parent may serve several children,
+            and has the child's shape. Options that choose otherwise cannot be
+            given beside it. Defaults to None.
         children_per_parent (int, optional): How many children each parent
             serves. ``None`` gives every group of kin a single parent, its
             last convolution. Defaults to 1.

@@ -256,6 +256,22 @@ def test_a_pattern_links_all_that_it_matches_whole():
         assert module.get_submodule(name).role == 'plain'
 
 
+def test_a_parent_has_what_a_group_of_the_pattern_matches():
+    convs = {**numbered(3), **numbered(3, 'layer2'), **numbered(2, 'layer3')}
+    given = {
+        r'(layer1|layer2)\.[01]': r'\1.2',
+        r'(?P<stage>layer3)\.0': r'\g<stage>.1'
+    }
+    module = make_module(convs, links=given)
+    assert link_kernels(module) == [
+        Link('layer1.0', 'layer1.2'),
+        Link('layer1.1', 'layer1.2'),
+        Link('layer2.0', 'layer2.2'),
+        Link('layer2.1', 'layer2.2'),
+        Link('layer3.0', 'layer3.1')
+    ]
+
+
 def test_a_name_is_no_pattern():
     # A name that is there is itself, whatever it would match.
     convs = {'a+': (8, 8, 3), 'aa': (8, 8, 3), 'b': (8, 8, 3)}
@@ -295,6 +311,21 @@ def test_a_name_is_no_pattern():
     ({
         'layer1.0': 'layer2.0'
     }, 'layer2.0 of .8, 8, 1, 1. and groups=1'),
+    ({
+        r'(layer1)\.(0|1)': r'\1.1'
+    }, 'layer1.1, a child by .*, is a parent, too'),
+    ({
+        r'layer(1)\.0': r'layer\1.7'
+    }, 'layer1.7 is none of the 3 convolutions'),
+    ({
+        r'layer(1)\.0': r'layer\2.1'
+    }, r"'layer\\\\2.1' cannot be read as the parent of .*: invalid group"),
+    ({
+        r'layer(1)\.0': r'layer\g<stage>.1'
+    }, 'cannot be read as the parent of .*: .*stage'),
+    ({
+        'layer1.0': r'layer\1.1'
+    }, r'layer\\1.1 is none of the 3 convolutions'),
 ])
 def test_links_to_what_cannot_share(links, error):
     module = make_module({**numbered(2), 'layer2.0': (8, 8, 1)}, links=links)

@@ -1,11 +1,8 @@
 """The units of a config that may share, and the config of a plan."""
 from __future__ import annotations
 import inspect
-import re
 import textwrap
-from collections import defaultdict
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from mmengine.config import Config
@@ -14,6 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from ..backbones import BACKBONES
 from ..backbones.base import CONV_TYPES, type_path
 from ..deploy import plain_config
+from .entries import GLUE, entries_text
 
 # What a plan leaves as the user has it in conv_cfg.
 KEPT = ('rd_ratio', 'modulation', 'norm_cfg', 'keep_own_kernel')
@@ -26,11 +24,8 @@ STAGES = dict(
 # cannot stand beside links.
 NO_CHOICE = dict(
     kernel_sizes=None, name_pattern=None, children_per_parent=1, stage_level=1)
-# Characters of a line, and of a piece of a pattern.
+# Characters of a line.
 WIDTH = 79
-PIECE = 40
-# A space at which no line ends.
-GLUE = '\xa0'
 # So many channels has no convolution.
 TOO_MANY = 10**9
 
@@ -143,7 +138,6 @@ def plan_text(base: str, imports: Iterable[str], checkpoint: str,
         checkpoint (str): Weights to start from.
         units (Iterable[PlannedUnit]): The units.
         links (dict[str, dict[str, str]]): Children and their parents by unit.
-            Children of one parent become one pattern.
         comment (str): What stands above, in a line.
 
     Returns:
@@ -181,23 +175,18 @@ def _tree_text(tree: Mapping[str, Any]) -> str:
 
 
 def _unit_text(unit: PlannedUnit, links: Mapping[str, str]) -> str:
-    """Keywords of a unit, with an entry for each parent."""
+    """Keywords of a unit."""
     given: dict[str, Any] = dict(_delete_=True) if unit.replaces else {}
     given.update(type='KernelDNA', **unit.adapter, **unit.choices)
     options = ', '.join(f'{key}={value!r}' for key, value in given.items())
     further = ''.join(f'{key}={value!r}, '
                       for key, value in unit.further.items())
-    children: dict[str, list[str]] = defaultdict(list)
-    for child, parent in links.items():
-        children[parent].append(child)
-    entries = ', '.join(f'{_key_text(names)}:{GLUE}{parent!r}'
-                        for parent, names in children.items())
     # What stands before it in its line is as long as this.
     before = ' ' * len('    ' + unit.name.replace('.', '=dict(') + '=dict(')
     lines = [
         *_wrapped(f'{further}conv_cfg=dict({options}, links={{', before),
         # Room for what closes the dicts around it.
-        *_wrapped(entries + '})' + GLUE * 3, ' ' * 8)
+        *_wrapped(entries_text(links) + '})' + GLUE * 3, ' ' * 8)
     ]
     return '\n'.join(lines).strip()
 
@@ -212,28 +201,3 @@ def _wrapped(text: str, before: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False)
     return [line.rstrip(GLUE).replace(GLUE, ' ') for line in lines]
-
-
-def _key_text(names: Sequence[str]) -> str:
-    """A key of links: a name, or a pattern in pieces of a line at most."""
-    if len(names) == 1:
-        return repr(names[0])
-    pieces = textwrap.wrap(
-        _pattern(names).replace('|', '| '),
-        PIECE,
-        break_long_words=False,
-        break_on_hyphens=False)
-    return ' '.join(f"r'{piece.replace(' ', '')}'" for piece in pieces)
-
-
-def _pattern(names: Sequence[str]) -> str:
-    """A regular expression that matches some names and nothing else."""
-    parts = [name.split('.') for name in names]
-    # A part at least remains of each name.
-    start = commonprefix([name[:-1] for name in parts])
-    rest = [name[len(start):] for name in parts]
-    end = commonprefix([name[:0:-1] for name in rest])[::-1]
-    inner = '|'.join(
-        re.escape('.'.join(name[:len(name) - len(end)])) for name in rest)
-    return r'\.'.join(
-        [*map(re.escape, start), f'({inner})', *map(re.escape, end)])

@@ -152,14 +152,32 @@ PAIRS = dict(
         for i in (0, 2)
     })
 
+# What was planned for a MobileNetV2 and its detector, all parents one's own.
+OWN_PARENTS = dict(
+    backbone={
+        f'layer{i}.1.{step}.conv': f'layer{i}.2.{step}.conv'
+        for i in (3, 4, 5, 6)
+        for step in ('expand_conv', 'linear_conv')
+    },
+    neck={'fpn_convs.0.conv': 'fpn_convs.1.conv'},
+    bbox_head={
+        f'{kind}_convs.0.conv': f'{kind}_convs.1.conv'
+        for kind in ('cls', 'reg')
+    })
 
-@pytest.mark.parametrize('links', [FAMILIES, PAIRS])
-def test_a_plan_has_fifteen_lines_at_most(links, tmp_path):
-    base = Config.fromfile(PLAIN['mmdet'])
+
+@pytest.mark.parametrize('file, links', [
+    (PLAIN['mmdet'], FAMILIES),
+    (PLAIN['mmdet'], PAIRS),
+    (CONFIGS / 'comparison/bccd-pretrained/plain.py', OWN_PARENTS),
+])
+def test_a_plan_has_fifteen_lines_at_most(file, links, tmp_path):
+    base = Config.fromfile(file)
     units = find_units(base)
+    imports = base.get('custom_imports', {}).get('imports', [])
     text = plan_text(
-        str(PLAIN['mmdet']), base.custom_imports.imports, 'weights.pth', units,
-        links, 'Saves 30.0% of the parameters of convolutions.')
+        str(file), imports, 'weights.pth', units, links,
+        'Saves 30.0% of the parameters of convolutions.')
     (tmp_path / 'plan.py').write_text(text)
     comment, _, *lines = text.splitlines()
     assert 1 + 1 + len(lines) <= 15 and max(map(len, lines)) < 80
