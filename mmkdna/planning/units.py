@@ -3,7 +3,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Mapping
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope

@@ -200,9 +200,8 @@ class Fitting:
                 loss = loss / self._variance
                 if not loss.isfinite():
                     raise ValueError(
-                        f'the loss of step {step} is {float(loss)}: call '
-                        'mmkdna.reconstruction.reconstruct with a Recipe of '
-                        'smaller learning rates')
+                        f'the loss of step {step} is {float(loss)}: fewer '
+                        'steps or smaller learning rates are expected')
                 optimizer.zero_grad()
                 loss.backward()
                 for parameter in trained:

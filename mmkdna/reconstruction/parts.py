@@ -70,12 +70,12 @@ def find_parts(model: nn.Module,
     first = min(map(order.index, children), default=len(order))
     followers = [
         name for name in order[first:] if calls[name] and not any(
-            _holds(name, other) or _holds(other, name) for other in children)
+            holds(name, other) or holds(other, name) for other in children)
     ]
     names = [
         name for name in order
         if name in children or (name in followers and not any(
-            _holds(other, name) for other in followers))
+            holds(other, name) for other in followers))
     ]
     parts = [
         Part(
@@ -85,6 +85,19 @@ def find_parts(model: nn.Module,
         for before, name in zip(['', *names], names)
     ]
     return parts, left_out
+
+
+def holds(outer: str, name: str) -> bool:
+    """Whether a module is inside another one.
+
+    Args:
+        outer (str): Name of the other one.
+        name (str): Name of the module.
+
+    Returns:
+        bool: The answer; a module is not inside itself.
+    """
+    return name.startswith(f'{outer}.')
 
 
 class PartCall(NamedTuple):
@@ -156,11 +169,6 @@ def _members(name: str, module: nn.Module) -> Iterator[str]:
             yield from _members(path, member)
         elif any(True for _ in member.parameters()):
             yield path
-
-
-def _holds(outer: str, name: str) -> bool:
-    """Whether a module is inside another one."""
-    return name.startswith(f'{outer}.')
 
 
 def _unit_of(name: str, modules: Modules) -> str:

@@ -1,10 +1,11 @@
 """A training that starts from a reconstructed network."""
 from __future__ import annotations
 import json
+import tempfile
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -19,6 +20,7 @@ from ..forward import forward_dense
 from ..pretrained.own_kernels import (drop_own_kernels, forget_dropped,
                                       own_kernel_children)
 from .fitting import Recipe
+from .stored_batches import StoredBatches
 from .whole_model import FEWEST, reconstruct
 
 
@@ -38,8 +40,8 @@ class ReconstructionHook(Hook):
 
     Args:
         num_batches (int): Batches to look at, per process; 3 or more. Their
-            pictures are kept in the memory of the CPU. A last one with fewer
-            pictures is left out. Defaults to 50.
+            pictures are kept in the folder for temporary files. A last one
+            with fewer pictures is left out. Defaults to 50.
         steps (int): Steps of Adam for each part, see
             :class:`mmkdna.reconstruction.Recipe`. Defaults to 160.
 
@@ -88,21 +90,15 @@ class ReconstructionHook(Hook):
                 'KernelSharingHook')
         model = runner.model.module if is_model_wrapper(
             runner.model) else runner.model
-        # Every part looks at all of them, so the pictures are kept, but not
-        # where memory is short.
-        batches = [
-            training_inputs(model, batch).cpu()
-            for batch in islice(self._dataloader(runner), self.num_batches)
-        ]
-        # A last one of fewer would count the same.
-        batches = [b for b in batches if len(b) == len(batches[0])]
-        report = reconstruct(
-            model,
-            batches,
-            forward_dense,
-            self.recipe,
-            seed=runner.seed,
-            state=self._state(runner))
+        # Every part looks at all of them.
+        with tempfile.TemporaryDirectory() as folder:
+            report = reconstruct(
+                model,
+                StoredBatches(self._batches(runner, model), folder),
+                forward_dense,
+                self.recipe,
+                seed=runner.seed,
+                state=self._state(runner))
         if get_rank() == 0:
             with written_whole(
                     Path(runner.work_dir, 'reconstruction.json'), 'w',
@@ -115,6 +111,16 @@ class ReconstructionHook(Hook):
         from."""
         if get_rank() == 0:
             self._state(runner).unlink(missing_ok=True)
+
+    def _batches(self, runner: Runner, model: nn.Module) -> Iterator[Tensor]:
+        """Make batches as training does, and leave out a last one of fewer,
+        which would count the same."""
+        number = None
+        for batch in islice(self._dataloader(runner), self.num_batches):
+            pictures = training_inputs(model, batch)
+            number = number or len(pictures)
+            if len(pictures) == number:
+                yield pictures
 
     @staticmethod
     def _state(runner: Runner) -> Path:

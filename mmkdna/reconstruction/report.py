@@ -5,6 +5,24 @@ from typing import Optional
 
 
 @dataclass(frozen=True)
+class ChildReport:
+    """What became of what is around a child.
+
+    Errors are of the output of the child's block, or of the layer that it is
+    in; otherwise as in :class:`PartReport`. Only what the part gives is fitted
+    to, so that one may be larger afterwards.
+
+    Attributes:
+        name (str): Name of the child.
+        before (float): Error before the part was fitted.
+        after (float): Error afterwards.
+    """
+    name: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
 class PartReport:
     """What became of a part.
 
@@ -14,14 +32,14 @@ class PartReport:
 
     Attributes:
         name (str): Its name.
-        children (list[str]): Names of the children in it.
+        children (list[ChildReport]): What became of the children in it.
         before (float): Error before it was fitted; what runs before the part
             is fitted by then.
         after (float): Error afterwards; where fitting made it no smaller, the
             part is as it was before.
     """
     name: str
-    children: list[str]
+    children: list[ChildReport]
     before: float
     after: float
 
@@ -52,16 +70,19 @@ class ReconstructionReport:
 
     def __str__(self) -> str:
         lines = [
-            'KernelDNA: reconstructed; error of each part\'s output '
-            'before and after:'
+            'KernelDNA: reconstructed; error of the output of each part, and '
+            'of the block around each child, before and after:'
         ]
-        width = max((len(part.name) for part in self.parts), default=0)
+        rows = [row for part in self.parts for row in (part, *part.children)]
+        width = 2 + max((len(row.name) for row in rows), default=0)
         for part in self.parts:
             kept = '' if part.after < part.before else ', left as it was'
-            number = len(part.children)
-            lines.append(
-                f'  {part.name:{width}} {part.before:.3f} {part.after:.3f}, '
-                f'{number} {"child" if number == 1 else "children"}{kept}')
+            lines.append(f'  {part.name:{width}} {part.before:.3f} '
+                         f'{part.after:.3f}{kept}')
+            lines += [
+                f'    {child.name:{width - 2}} {child.before:.3f} '
+                f'{child.after:.3f}' for child in part.children
+            ]
         if self.left_out:
             lines.append(
                 'These children share, but could not be fitted, since no '

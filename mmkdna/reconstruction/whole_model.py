@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from ..checkpoints.files import load_file, save_file
 from ..sharing import children_of
 from .fitting import Fitting, Recipe
-from .outputs import compare_outputs
+from .outputs import compare_children, compare_outputs
 from .parts import Part, find_parts
 from .recording import Forward, Recording, record, record_next
-from .report import PartReport, ReconstructionReport
+from .report import ChildReport, PartReport, ReconstructionReport
 
 # Of ten batches in a row one chooses and one reports; the rest is fitted to.
 CHOOSING = 0
@@ -147,11 +147,20 @@ def _fit_parts(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
                 fitting = Fitting(module, plain_module, recorded['fitted'],
                                   recorded['choosing'], recipe,
                                   _tensors_of(model, parts[:i - 1]))
+                errors = [
+                    compare_children(module, plain_module, part,
+                                     recorded['choosing'])
+                ]
                 _fit(fitting, part, seed)
+                errors.append(
+                    compare_children(module, plain_module, part,
+                                     recorded['choosing']))
             before = module
             done.append(
-                PartReport(part.name, list(part.children), fitting.before,
-                           fitting.best))
+                PartReport(part.name, [
+                    ChildReport(child, *(error[child] for error in errors))
+                    for child in part.children
+                ], fitting.before, fitting.best))
             print_log(
                 f'KernelDNA: {i} of {len(parts)} parts are reconstructed: '
                 f'{part.name}, error {fitting.before:.3f} before, '
@@ -221,4 +230,9 @@ def _load(path: str | Path, start: str, model: nn.Module) -> list[PartReport]:
         return []
     # Own kernels and their shares are in it, so that it is loaded as it is.
     model.load_state_dict(found[0]['state_dict'])
-    return [PartReport(**report) for report in found[0]['done']]
+    return [
+        PartReport(**dict(
+            report,
+            children=[ChildReport(**child) for child in report['children']]))
+        for report in found[0]['done']
+    ]

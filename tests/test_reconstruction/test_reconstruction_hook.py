@@ -35,7 +35,8 @@ def calls(monkeypatch):
 
     def note(model, batches, *args, **kwargs):
         report = reconstruct(model, batches, *args, **kwargs)
-        calls.append((batches, {
+        # They are gone afterwards.
+        calls.append((list(batches), {
             k: v.clone()
             for k, v in model.state_dict().items()
         }, report))
@@ -149,6 +150,25 @@ def test_a_last_batch_of_fewer_is_left_out(weights, tmp_path, calls):
         Subset(Pictures(), range(7)), batch_size=2)
     run.train()
     assert [len(batch) for batch in calls[0][0]] == [2] * 3
+
+
+def test_pictures_are_on_disk_until_the_end(weights, tmp_path, monkeypatch):
+    reconstruct = reconstruction_hook.reconstruct
+    files = []
+
+    def note(model, batches, *args, **kwargs):
+        assert len(batches) == len(list(batches)) == 4
+        # Each time read again, none is kept.
+        assert batches[0] is not batches[0]
+        assert torch.equal(batches[0], batches[0])
+        assert not any(map(torch.is_tensor, vars(batches).values()))
+        files.extend(batches.files)
+        assert all(file.exists() for file in files)
+        return reconstruct(model, batches, *args, **kwargs)
+
+    monkeypatch.setattr(reconstruction_hook, 'reconstruct', note)
+    runner(tmp_path / 'run', weights, HOOK, iters=1).train()
+    assert len(files) == 4 and not any(file.exists() for file in files)
 
 
 class Stop(Hook):

@@ -58,8 +58,8 @@ def test_it_comes_nearer_to_the_plain_network(name):
     assert {n: m.training for n, m in ours.named_modules()} == modes
     ours.eval()
     assert not any('own_' in key for key in ours.state_dict())
-    assert sorted(c for part in report.parts
-                  for c in part.children) == sorted(children)
+    reports = [child for part in report.parts for child in part.children]
+    assert sorted(child.name for child in reports) == sorted(children)
     assert not report.left_out and report.agreement is None
     # No part is worse than before.
     assert all(part.after <= part.before for part in report.parts)
@@ -67,7 +67,7 @@ def test_it_comes_nearer_to_the_plain_network(name):
     assert error(ours, theirs, new) == pytest.approx(
         report.error_after, rel=1, abs=0.05)
     assert json.loads(json.dumps(asdict(report)))['parts']
-    assert all(part.name in str(report) for part in report.parts)
+    assert all(one.name in str(report) for one in (*report.parts, *reports))
 
 
 def test_the_figures_of_the_report():
@@ -82,6 +82,38 @@ def test_the_figures_of_the_report():
     after, agreement = _last(ours, theirs, batches[1])
     assert report.error_after == pytest.approx(after, rel=1e-3)
     assert report.agreement == pytest.approx(agreement)
+
+
+@pytest.mark.parametrize('name', ['bottleneck', 'basic', 'fpn'])
+def test_the_figures_of_children(name):
+    """Those of the blocks around them, on what chooses, in both networks."""
+    theirs, ours = networks(name)
+    sharing = copy.deepcopy(ours)
+    for child in children_of(sharing).values():
+        child.own_share.zero_()
+    batches = batches_of(name)
+    report = reconstruct(ours, batches, forward, QUICK)
+    first = report.parts[0]
+    assert first.children
+    for child in first.children:
+        block = child.name.rpartition('.')[0]
+        for network, found in ((sharing, child.before), (ours, child.after)):
+            expected = _error_of(block, network, theirs, batches[0])
+            assert found == pytest.approx(expected, rel=1e-3)
+
+
+@torch.no_grad()
+def _error_of(block, ours, theirs, x):
+    """Of what a block gives, the network before it being the plain one's."""
+    given = []
+    for network in (ours, theirs):
+        handle = network.get_submodule(block).register_forward_hook(
+            lambda _, args, output: given.append(output.double().clone()))
+        forward(network, x)
+        handle.remove()
+    one, other = given
+    mean = other.mean((0, 2, 3), keepdim=True)
+    return float(((one - other)**2).mean() / ((other - mean)**2).mean())
 
 
 def test_figures_of_answers_to_one_picture_at_a_time():
@@ -204,7 +236,9 @@ def test_a_part_that_gets_no_better_is_left_as_it_was(monkeypatch):
     assert all(
         torch.equal(value, before[key]) for key, value in after.items()
         if 'layer4' not in key)
-    lines = [line for line in str(report).split('\n') if '  layer' in line]
+    lines = [
+        line for line in str(report).split('\n') if line.startswith('  layer')
+    ]
     assert ['left as it was' in line for line in lines] == [True, False]
 
 
