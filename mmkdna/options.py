@@ -187,10 +187,10 @@ class SharingOptions(LayerChoice):
     Args:
         links (dict[str, str], optional): Children and their parents, by the
             names of the convolutions in the backbone, neck or head, such as
-            ``{'layer3.0.conv2': 'layer3.1.conv2'}``. Several children of one
-            parent may be a regular expression that matches their whole names,
-            such as ``{r'layer3\\.[0-4]\\.conv2': 'layer3.5.conv2'}``, and in the
-            parent's name ``\\1`` is what the first group of it matches, as by
+            ``{'layer3.0.conv2': 'layer3.1.conv2'}``. Several children may be a
+            regular expression that matches their whole names, such as
+            ``{r'layer3\\.[0-4]\\.conv2': 'layer3.5.conv2'}``, and in the
+            parent's name ``\\1`` is what its first group matches, as by
             :meth:`re.Match.expand`: ``{r'(layer\\d)\\.0\\.conv2':
             r'\\1.1.conv2'}``. With it, these share and no others, whatever
             their kernel size and stage; a parent may serve several children,
