@@ -137,6 +137,10 @@ def test_experiments_differ_in_their_convolutions_only(task, monkeypatch):
             if name.startswith(('dyconv', 'odconv', 'kernelwarehouse')):
                 hook, = cfg.pop('custom_hooks')
                 assert hook['type'] == 'TemperatureHook'
+            if name in ('kdna-reconstructed', 'kdna-gradual'):
+                hook, = cfg.pop('custom_hooks')
+                assert hook['type'] in ('ReconstructionHook',
+                                        'KernelSharingHook')
             if name == 'kdna-fast-adapters':
                 paramwise = cfg['optim_wrapper'].pop('paramwise_cfg')
                 assert list(paramwise['custom_keys']) == ['.adapter.']

@@ -1,0 +1,4 @@
+# Reconstructed first, on the training pictures and without labels.
+_base_ = './kdna.py'
+model = dict(backbone=dict(conv_cfg=dict(keep_own_kernel=True)))
+custom_hooks = [dict(type='ReconstructionHook')]
