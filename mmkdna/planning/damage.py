@@ -260,8 +260,7 @@ class Measurement:
             recordings = []
             for kind, batches in zip(Split._fields, self.split):
                 recordings.append(
-                    record(model, self.plain, part,
-                           batches, range(len(batches)), self.forward,
+                    record(model, self.plain, part, batches, self.forward,
                            Path(folder, kind)))
             yield recordings
 
@@ -294,8 +293,7 @@ class Measurement:
             Damage: Over all outputs together, on pictures kept apart.
         """
         return Damage(
-            *compare_outputs(model, self.plain, self.split.kept,
-                             range(len(self.split.kept)), self.forward))
+            *compare_outputs(model, self.plain, self.split.kept, self.forward))
 
 
 def split_by_unit(links: Sequence[LinkDamage],

@@ -30,6 +30,8 @@ class Recipe:
         lr (float): Learning rate of kernels and norms, which falls to 0 as a
             cosine. Defaults to 1e-3.
         adapter_lr (float): That of adapters. Defaults to 1e-2.
+        views (int): How often a part is fitted to each picture: once as it is,
+            and to crops of it, half of them mirrored. Defaults to 1.
 
     Raises:
         ValueError: If one of them is not positive.
@@ -37,6 +39,7 @@ class Recipe:
     steps: int = 160
     lr: float = 1e-3
     adapter_lr: float = 1e-2
+    views: int = 1
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -72,7 +72,7 @@ class OutputError:
 
 @torch.no_grad()
 def compare_outputs(model: nn.Module, plain: nn.Module,
-                    batches: Sequence[Tensor], numbers: Sequence[int],
+                    batches: Sequence[Tensor],
                     forward: Forward) -> tuple[float, float | None]:
     """Compare what a network gives with what the plain one does.
 
@@ -80,7 +80,6 @@ def compare_outputs(model: nn.Module, plain: nn.Module,
         model (nn.Module): The network that shares, in eval mode.
         plain (nn.Module): The plain one.
         batches (Sequence[Tensor]): Pictures, shape (N, 3, H, W).
-        numbers (Sequence[int]): Which of the batches.
         forward (callable): Runs either network on a batch.
 
     Returns:
@@ -95,7 +94,7 @@ def compare_outputs(model: nn.Module, plain: nn.Module,
     error = OutputError()
     agreeing = torch.zeros(2, dtype=torch.float64)
     single = True
-    for number in numbers:
+    for number in range(len(batches)):
         ours, theirs = (
             forward(network, batches[number].to(device, copy=True))
             for network in (model, plain))

@@ -19,8 +19,8 @@ from ..checkpoints.writing import written_whole
 from ..forward import forward_dense
 from ..pretrained.own_kernels import (drop_own_kernels, forget_dropped,
                                       own_kernel_children)
+from .batches import StoredBatches
 from .fitting import Recipe
-from .stored_batches import StoredBatches
 from .whole_model import FEWEST, reconstruct
 
 

@@ -79,7 +79,7 @@ class Enough(Exception):
 
 @torch.no_grad()
 def record(model: nn.Module, plain: nn.Module, part: Part,
-           batches: Sequence[Tensor], numbers: Sequence[int], forward: Forward,
+           batches: Sequence[Tensor], forward: Forward,
            folder: Path) -> Recording:
     """Run both networks up to a part, and write what it gets and gives.
 
@@ -88,7 +88,6 @@ def record(model: nn.Module, plain: nn.Module, part: Part,
         plain (nn.Module): The plain one.
         part (Part): The part.
         batches (Sequence[Tensor]): Pictures, shape (N, 3, H, W).
-        numbers (Sequence[int]): Which of the batches.
         forward (callable): Runs either network on a batch.
         folder (Path): Where to, made for it; one file for each batch.
 
@@ -101,7 +100,7 @@ def record(model: nn.Module, plain: nn.Module, part: Part,
     device = next(model.parameters()).device
 
     def calls() -> Iterator[list[Call]]:
-        for number in numbers:
+        for number in range(len(batches)):
             # A copy, since a forward may write to what it is given.
             ours, theirs = (
                 _calls(network, part, forward,

@@ -14,9 +14,11 @@ import torch
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank
 from mmengine.logging import print_log
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from ..checkpoints.files import load_file, save_file
 from ..sharing import children_of
+from .batches import Views
 from .fitting import Fitting, Recipe
 from .outputs import compare_children, compare_outputs
 from .parts import Part, find_parts
@@ -115,17 +117,20 @@ def _fit_parts(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
         parts, left_out = find_parts(model,
                                      lambda: forward(model, first.clone()))
     numbers = range(len(batches))
-    reporting = [i for i in numbers if i % 10 == REPORTING]
-    error_before, _ = compare_outputs(model, plain, batches, reporting,
-                                      forward)
+    reporting = Subset(batches, [i for i in numbers if i % 10 == REPORTING])
+    error_before, _ = compare_outputs(model, plain, reporting, forward)
     done: list[PartReport] = []
     start = ''
     if state is not None:
         start = _fingerprint(plain, parts, batches, (recipe, seed))
         done = _load(state, start, model)
-    kinds = dict(
-        choosing=[i for i in numbers if i % 10 == CHOOSING],
-        fitted=[i for i in numbers if i % 10 not in (CHOOSING, REPORTING)])
+    kinds: dict[str, Any] = dict(
+        choosing=Subset(batches, [i for i in numbers if i % 10 == CHOOSING]),
+        fitted=Views(
+            Subset(batches,
+                   [i
+                    for i in numbers if i % 10 not in (CHOOSING, REPORTING)]),
+            recipe.views, seed))
     # Of one part after the other.
     recorded: dict[str, Recording] = {}
     before = None
@@ -139,8 +144,8 @@ def _fit_parts(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
                     recorded[kind] = record_next(recorded[kind], before,
                                                  plain_module, part, path)
                 else:
-                    recorded[kind] = record(model, plain, part, batches,
-                                            chosen, forward, path)
+                    recorded[kind] = record(model, plain, part, chosen,
+                                            forward, path)
             shutil.rmtree(Path(folder, str(i - 1)), ignore_errors=True)
             with _naming(part):
                 # What parts before it share with it fits those.
@@ -167,8 +172,7 @@ def _fit_parts(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
                 f'{fitting.best:.3f} after',
                 logger='current')
             _save(state, start, model, done)
-    error_after, agreement = compare_outputs(model, plain, batches, reporting,
-                                             forward)
+    error_after, agreement = compare_outputs(model, plain, reporting, forward)
     return ReconstructionReport(done, left_out, error_before, error_after,
                                 agreement)
 

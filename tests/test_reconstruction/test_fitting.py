@@ -24,10 +24,9 @@ def recorded(tmp_path_factory):
         child.own_share.zero_()
     batches = [pictures(16) for _ in range(5)]
     recordings = [
-        record(ours, theirs, Part('layer3', (), 1, False), batches, numbers,
-               forward,
+        record(ours, theirs, Part('layer3', (), 1, False), chosen, forward,
                tmp_path_factory.mktemp('calls') / 'calls')
-        for numbers in ((0, 1, 2), (3, 4))
+        for chosen in (batches[:3], batches[3:])
     ]
     return theirs.layer3, ours.layer3, recordings
 

@@ -21,9 +21,9 @@ def test_it_is_what_the_networks_compute(both, tmp_path):
         ours.layer1[0].conv1.weight.mul_(2)
     batches = [pictures(2) for _ in range(4)]
     recording = record(ours, theirs, Part('layer3', (), 1, False), batches,
-                       [1, 3], forward, tmp_path / 'fitted')
-    assert len(recording) == 2
-    for call, batch in zip(recording, (batches[1], batches[3])):
+                       forward, tmp_path / 'fitted')
+    assert len(recording) == 4
+    for call, batch in zip(recording, batches):
         for network, x in ((ours, call.x), (theirs, call.plain_x)):
             with torch.no_grad():
                 y = network.maxpool(
@@ -44,13 +44,13 @@ def test_from_one_part_to_the_next(both, tmp_path):
     with torch.no_grad():
         ours.layer1[0].conv1.weight.mul_(2)
     batches = [pictures(2) for _ in range(2)]
-    first = record(ours, theirs, Part('layer3', (), 1, False), batches, [0, 1],
+    first = record(ours, theirs, Part('layer3', (), 1, False), batches,
                    forward, tmp_path / 'first')
     # What it gives by now.
     with torch.no_grad():
         ours.layer3[0].conv1.weight.mul_(2)
     part = Part('layer4', (), 1, True)
-    expected = record(ours, theirs, part, batches, [0, 1], forward,
+    expected = record(ours, theirs, part, batches, forward,
                       tmp_path / 'expected')
     found = record_next(first, ours.layer3, theirs.layer4, part,
                         tmp_path / 'found')
@@ -62,9 +62,8 @@ def test_from_one_part_to_the_next(both, tmp_path):
 
 def test_every_call_of_a_forward(tmp_path):
     theirs, ours = networks('head')
-    recording = record(ours, theirs, Part('cls_convs.1', (), 3,
-                                          False), [pictures(2, 'head')], [0],
-                       forward, tmp_path / 'fitted')
+    recording = record(ours, theirs, Part('cls_convs.1', (), 3, False),
+                       [pictures(2, 'head')], forward, tmp_path / 'fitted')
     assert [call.x.shape[-1] for call in recording] == [24, 12, 6]
     assert len(recording.batch(0)) == 3
 
@@ -73,8 +72,8 @@ def test_what_runs_behind_the_part_does_not_run(both, tmp_path):
     theirs, ours = both
     ran = []
     handle = theirs.layer4.register_forward_hook(lambda *_: ran.append(1))
-    record(ours, theirs, Part('layer3', (), 1, False), [pictures(2)], [0],
-           forward, tmp_path / 'fitted')
+    record(ours, theirs, Part('layer3', (), 1, False), [pictures(2)], forward,
+           tmp_path / 'fitted')
     handle.remove()
     assert not ran
 
@@ -101,6 +100,5 @@ def test_what_is_no_number(both, network, said, tmp_path):
         module.conv1.weight[0, 0] = float('nan')
     theirs, ours = networks
     with pytest.raises(ValueError, match=f'layer3: {said} .* no finite'):
-        record(ours, theirs, Part('layer3', (), 1,
-                                  False), [pictures(2) for _ in range(3)], [2],
-               forward, tmp_path / 'fitted')
+        record(ours, theirs, Part('layer3', (), 1, False),
+               [pictures(2) for _ in range(3)], forward, tmp_path / 'fitted')

@@ -9,11 +9,12 @@ import torch
 from mmengine.registry import MODELS
 
 from mmkdna.reconstruction import Recipe, reconstruct, whole_model
+from mmkdna.reconstruction.batches import Views
 from mmkdna.reconstruction.outputs import tensors_of
 from tests.runs import run as run_command
 from tests.test_reconstruction.networks import (HEADS, NETWORKS, forward,
                                                 networks, pictures)
-from tests.utils import children_of
+from tests.utils import children_of, relative_error
 
 QUICK = Recipe(steps=8)
 
@@ -154,6 +155,32 @@ def test_pictures_that_report_are_neither_fitted_to_nor_choose():
         reconstruct(ours, batches, forward, Recipe(steps=2))
         states.append(state(ours))
     assert same(*states)
+
+
+def test_crops_are_fitted_to_and_neither_choose_nor_report(monkeypatch):
+    fit = whole_model._fit
+    sizes, inputs = [], []
+
+    def note(fitting, part, seed):
+        sizes.append((len(fitting.fitted), len(fitting.choosing)))
+        inputs.append([call.plain_x for call in fitting.fitted])
+        fit(fitting, part, seed)
+
+    monkeypatch.setattr(whole_model, '_fit', note)
+    theirs, ours = networks('bottleneck')
+    batches = batches_of('bottleneck')
+    errors = []
+    for views in (1, 3):
+        report = reconstruct(
+            copy.deepcopy(ours), batches, forward,
+            Recipe(steps=2, views=views))
+        errors.append((report.error_before, report.parts[0].before))
+    assert sizes == [(8, 1)] * 2 + [(24, 1)] * 2
+    assert errors[0] == errors[1]
+    # Each part gets what is before it gives for the same crops.
+    for x, features in zip(Views(batches[2:], 3, 0), inputs[3]):
+        with torch.no_grad():
+            assert relative_error(features, theirs(x)[0]) < 1e-5
 
 
 def test_nothing_is_changed_where_nothing_is_shared():

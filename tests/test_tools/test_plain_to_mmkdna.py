@@ -199,6 +199,13 @@ def test_pictures_that_fill_no_batch_are_left_out(folder, monkeypatch):
     assert number % 2 == 0 and sizes == [2] * (number // 2 - 1)
 
 
+def test_views_are_handed_on(folder, monkeypatch):
+    one, two = (
+        convert(monkeypatch, folder, *RECONSTRUCT, '--views', str(number))
+        for number in (1, 2))
+    assert any(not torch.equal(one[key], two[key]) for key in one)
+
+
 def test_keys_of_a_module_in_parallel(folder, monkeypatch):
     expected = convert(monkeypatch, folder)
     plain = torch.load(folder / 'plain.pth')
@@ -265,6 +272,7 @@ def test_what_is_not_written_over(folder, refused):
     (['--reconstruct', 'empty'], 'there is none in it'),
     (['--reconstruct', 'data', '--batch', '9'], '3 or more'),
     ([*RECONSTRUCT, '--steps', '0'], 'steps=0'),
+    ([*RECONSTRUCT, '--views', '0'], 'views=0'),
     (['--reconstruct', 'data', '--batch', '0'], '--batch 0'),
     (['--reconstruct', 'broken', '--batch', '2'], 'cannot be read as a pic'),
 ])

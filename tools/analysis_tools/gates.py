@@ -103,7 +103,7 @@ def fold(model: nn.Module, gates: dict[str, torch.Tensor],
     deployed = switch_to_deploy(model)
     folded = fold_constant_gates(copy.deepcopy(deployed), gates)
     error, agreement = compare_outputs(folded, deployed, pictures,
-                                       range(len(pictures)), forward_dense)
+                                       forward_dense)
     images = pictures[0][:1]
     models = {
         name: TimedModel(model, Setting())

@@ -69,10 +69,16 @@ def get_parser() -> argparse.ArgumentParser:
         help='of training, for each part of the network; default: '
         f'{Recipe().steps}')
     parser.add_argument(
+        '--views',
+        type=int,
+        default=Recipe().views,
+        help='how often it is fitted to each picture: once as it is, and to '
+        f'crops of it, half of them mirrored; default: {Recipe().views}')
+    parser.add_argument(
         '--seed',
         type=int,
         default=0,
-        help='of the order of pictures, and of adapters; default: 0')
+        help='of the order of pictures, of crops and of adapters; default: 0')
     parser.add_argument(
         '--precise-bn',
         type=int,
@@ -219,7 +225,7 @@ def main(args: argparse.Namespace) -> None:
                 model,
                 pictures,
                 forward_dense,
-                Recipe(steps=args.steps),
+                Recipe(steps=args.steps, views=args.views),
                 args.seed,
                 state=state)
         except ValueError as error:
