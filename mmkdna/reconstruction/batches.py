@@ -1,8 +1,7 @@
 """Pictures that are looked at many times: on disk, and in several views."""
 from __future__ import annotations
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Iterable, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,17 @@ from torch import Tensor, nn
 LEAST = 0.5
 
 
-class StoredBatches(Sequence):
+class Batches(Protocol):
+    """A number of batches of pictures, shape (N, 3, H, W) each."""
+
+    def __len__(self) -> int:
+        """int: Number of batches."""
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Tensor: A batch; IndexError behind the last one."""
+
+
+class StoredBatches:
     """Batches of pictures in files, of which one is in memory at a time.
 
     Args:
@@ -25,7 +34,7 @@ class StoredBatches(Sequence):
             self.files.append(Path(folder, f'{number}.pt'))
             torch.save(batch.cpu(), self.files[-1])
 
-    def __getitem__(self, number: Any) -> Tensor:
+    def __getitem__(self, number: int) -> Tensor:
         return torch.load(self.files[number], weights_only=True)
 
     def __len__(self) -> int:
@@ -33,25 +42,24 @@ class StoredBatches(Sequence):
         return len(self.files)
 
 
-class Views(Sequence):
+class Views:
     """Batches as they are, and then crops of them.
 
     A crop has half of each side or more, and its old size again; one of two is
     mirrored. It is the same each time it is looked at.
 
     Args:
-        batches (Sequence[Tensor]): Pictures, shape (N, C, H, W).
+        batches (Batches): Pictures.
         views (int): How often each batch is there, 1 for none but itself.
         seed (int): Of the crops.
     """
 
-    def __init__(self, batches: Sequence[Tensor], views: int,
-                 seed: int) -> None:
+    def __init__(self, batches: Batches, views: int, seed: int) -> None:
         self.batches = batches
         self.views = views
         self.seed = seed
 
-    def __getitem__(self, number: Any) -> Tensor:
+    def __getitem__(self, number: int) -> Tensor:
         if not 0 <= number < len(self):
             # Ends a loop over it.
             raise IndexError(f'{number} is none of the {len(self)} batches')

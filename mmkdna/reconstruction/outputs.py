@@ -1,13 +1,14 @@
 """What two networks give for the same pictures, compared."""
 from __future__ import annotations
 from contextlib import ExitStack
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator
 
 import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from ..hosts import block_name
+from .batches import Batches
 from .parts import Part, holds
 from .recording import Forward, Recording
 
@@ -71,15 +72,14 @@ class OutputError:
 
 
 @torch.no_grad()
-def compare_outputs(model: nn.Module, plain: nn.Module,
-                    batches: Sequence[Tensor],
+def compare_outputs(model: nn.Module, plain: nn.Module, batches: Batches,
                     forward: Forward) -> tuple[float, float | None]:
     """Compare what a network gives with what the plain one does.
 
     Args:
         model (nn.Module): The network that shares, in eval mode.
         plain (nn.Module): The plain one.
-        batches (Sequence[Tensor]): Pictures, shape (N, 3, H, W).
+        batches (Batches): Pictures, shape (N, 3, H, W).
         forward (callable): Runs either network on a batch.
 
     Returns:

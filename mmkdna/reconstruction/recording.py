@@ -8,6 +8,7 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
+from .batches import Batches
 from .parts import Part
 
 Forward = Callable[[Any, Tensor], Any]
@@ -78,16 +79,15 @@ class Enough(Exception):
 
 
 @torch.no_grad()
-def record(model: nn.Module, plain: nn.Module, part: Part,
-           batches: Sequence[Tensor], forward: Forward,
-           folder: Path) -> Recording:
+def record(model: nn.Module, plain: nn.Module, part: Part, batches: Batches,
+           forward: Forward, folder: Path) -> Recording:
     """Run both networks up to a part, and write what it gets and gives.
 
     Args:
         model (nn.Module): The network that shares, in eval mode.
         plain (nn.Module): The plain one.
         part (Part): The part.
-        batches (Sequence[Tensor]): Pictures, shape (N, 3, H, W).
+        batches (Batches): Pictures, shape (N, 3, H, W).
         forward (callable): Runs either network on a batch.
         folder (Path): Where to, made for it; one file for each batch.
 

@@ -73,8 +73,9 @@ class ReconstructionReport:
             'KernelDNA: reconstructed; error of the output of each part, and '
             'of the block around each child, before and after:'
         ]
-        rows = [row for part in self.parts for row in (part, *part.children)]
-        width = 2 + max((len(row.name) for row in rows), default=0)
+        names = [part.name for part in self.parts]
+        names += [child.name for part in self.parts for child in part.children]
+        width = 2 + max(map(len, names), default=0)
         for part in self.parts:
             kept = '' if part.after < part.before else ', left as it was'
             lines.append(f'  {part.name:{width}} {part.before:.3f} '

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator
 
 import torch
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank
@@ -18,7 +18,7 @@ from torch.utils.data import Subset
 
 from ..checkpoints.files import load_file, save_file
 from ..sharing import children_of
-from .batches import Views
+from .batches import Batches, Views
 from .fitting import Fitting, Recipe
 from .outputs import compare_children, compare_outputs
 from .parts import Part, find_parts
@@ -33,7 +33,7 @@ FEWEST = 3
 
 
 def reconstruct(model: Any,
-                batches: Sequence[Tensor],
+                batches: Batches,
                 forward: Forward,
                 recipe: Recipe = Recipe(),
                 seed: int = 0,
@@ -57,7 +57,7 @@ def reconstruct(model: Any,
         model (nn.Module): A model whose children keep their own kernel, with
             plain weights loaded. Changed in place, unless there is an error;
             its children have derived kernels only afterwards.
-        batches (Sequence[Tensor]): Pictures, shape (N, 3, H, W); 3 batches or
+        batches (Batches): Pictures, shape (N, 3, H, W); 3 batches or
             more, each of which counts the same. Of ten in a row one chooses
             the best of what was tried, and one tells what came of it.
         forward (callable): Runs a model on a batch and returns what it gives.
@@ -108,7 +108,7 @@ def reconstruct(model: Any,
     return report
 
 
-def _fit_parts(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
+def _fit_parts(model: nn.Module, plain: nn.Module, batches: Batches,
                forward: Forward, recipe: Recipe, seed: int,
                state: str | Path | None) -> ReconstructionReport:
     """Fit one part after the other; arguments as above, children sharing."""
@@ -116,21 +116,15 @@ def _fit_parts(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
     with torch.no_grad():
         parts, left_out = find_parts(model,
                                      lambda: forward(model, first.clone()))
-    numbers = range(len(batches))
-    reporting = Subset(batches, [i for i in numbers if i % 10 == REPORTING])
+    fitted, choosing, reporting = _deal_out(batches)
     error_before, _ = compare_outputs(model, plain, reporting, forward)
     done: list[PartReport] = []
     start = ''
     if state is not None:
         start = _fingerprint(plain, parts, batches, (recipe, seed))
         done = _load(state, start, model)
-    kinds: dict[str, Any] = dict(
-        choosing=Subset(batches, [i for i in numbers if i % 10 == CHOOSING]),
-        fitted=Views(
-            Subset(batches,
-                   [i
-                    for i in numbers if i % 10 not in (CHOOSING, REPORTING)]),
-            recipe.views, seed))
+    kinds: dict[str, Batches] = dict(
+        choosing=choosing, fitted=Views(fitted, recipe.views, seed))
     # Of one part after the other.
     recorded: dict[str, Recording] = {}
     before = None
@@ -177,6 +171,15 @@ def _fit_parts(model: nn.Module, plain: nn.Module, batches: Sequence[Tensor],
                                 agreement)
 
 
+def _deal_out(batches: Any) -> list[Batches]:
+    """Deal out what is fitted to, what chooses and what reports."""
+    kinds: dict[int, list[int]] = {CHOOSING: [], REPORTING: []}
+    fitted: list[int] = []
+    for number in range(len(batches)):
+        kinds.get(number % 10, fitted).append(number)
+    return [Subset(batches, numbers) for numbers in (fitted, *kinds.values())]
+
+
 def _fit(fitting: Fitting, part: Part, seed: int) -> None:
     """Fit a part in all ways."""
     fitting.estimate_statistics()
@@ -201,8 +204,8 @@ def _tensors_of(model: nn.Module, parts: list[Part]) -> Iterator[Tensor]:
         yield from (*module.parameters(), *module.buffers())
 
 
-def _fingerprint(plain: nn.Module, parts: list[Part],
-                 batches: Sequence[Tensor], how: Any) -> str:
+def _fingerprint(plain: nn.Module, parts: list[Part], batches: Batches,
+                 how: Any) -> str:
     """Tell one start of all processes from another."""
     digest = hashlib.sha256(repr((parts, how)).encode())
     tensors = (batches[number] for number in range(len(batches)))
