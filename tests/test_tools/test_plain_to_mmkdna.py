@@ -122,7 +122,7 @@ def test_reconstruction(folder):
     plain = (folder / 'plain.pth').read_bytes()
     said = run_tool(
         TOOL, 'config.py', 'plain.pth', 'out.pth', *RECONSTRUCT, cwd=folder)
-    assert 'error of each part' in said and 'layer3' in said
+    assert 'of each part' in said and 'layer3.1.conv2' in said
     report = json.loads((folder / 'out.json').read_text())
     assert [part['name'] for part in report['parts']] == \
         ['backbone.layer3', 'backbone.layer4']
